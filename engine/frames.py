@@ -1,0 +1,178 @@
+"""The engine's wire: MessagePack frames over a local socket, each behind a 4-byte big-endian
+length.
+
+Engine to gateway: `Loading`*, then `Ready` or `Fatal`, then one `Step` per draft and one per
+verification,
+with `Accepted` / `Rejected` answering each `Start`. Gateway to engine: `Start`, `Cancel`,
+`WantDrafts`.
+
+Text here is whole code points only. `tail` is always the complete present tail, not a difference:
+after an
+event the committed text has grown by `text` and the tail *is* `tail`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from engine.sampling import SamplingParams
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+LENGTH_PREFIX_BYTES = 4
+
+
+class _Frame(msgspec.Struct, frozen=True, tag_field="t", array_like=True):
+    pass
+
+
+class TokenText(msgspec.Struct, frozen=True, array_like=True):
+    """One token and how many code points of text it completed (0 while its bytes are incomplete)."""
+
+    id: int
+    n: int
+    logprob: float | None = None
+    confidence: float | None = None
+
+
+class TokenCounts(msgspec.Struct, frozen=True, array_like=True):
+    """Running totals of one stream, in tokens; `steps` counts verification steps."""
+
+    prompt: int = 0
+    cached_prompt: int = 0
+    completion: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    steps: int = 0
+
+
+class Drafted(_Frame, tag="drafted"):
+    """Proposed, not verified. Leaves before its verification starts."""
+
+    stream: str
+    tail: str
+    tokens: list[TokenText]
+
+
+class Verified(_Frame, tag="verified"):
+    """The verdict: `text` is committed; `tail` (text held back for a possible stop sequence) is
+    what remains.
+
+    `cause` says why, when the earlier tail is not a prefix of text + tail; otherwise None.
+    `tokens` are the tokens verified in this step, in order: accepted, then recovered or bonus.
+    """
+
+    stream: str
+    text: str
+    tail: str
+    cause: str | None
+    tokens: list[TokenText]
+
+
+class Finished(_Frame, tag="finished"):
+    """After the stream's last `Verified`; its tail is empty by then."""
+
+    stream: str
+    reason: str
+    counts: TokenCounts
+
+
+class StreamFailed(_Frame, tag="stream_failed"):
+    """The engine gave this one stream up; committed text stands."""
+
+    stream: str
+    code: str
+    message: str
+    retryable: bool
+
+
+EngineEvent: TypeAlias = Drafted | Verified | Finished | StreamFailed
+
+
+class Step(_Frame, tag="step"):
+    """All events of one draft or one verification, for all streams in the batch."""
+
+    events: list[EngineEvent]
+
+
+class Accepted(_Frame, tag="accepted"):
+    stream: str
+    prompt_tokens: int
+    seed: int
+
+
+class Rejected(_Frame, tag="rejected"):
+    """The request cannot run: `code`, `message`, `param` as in the public error body."""
+
+    stream: str
+    code: str
+    message: str
+    param: str | None
+
+
+class Loading(_Frame, tag="loading"):
+    """Progress before `Ready`: what is being done, and 0…1 where it can be told."""
+
+    phase: str
+    fraction: float | None
+
+
+class Ready(_Frame, tag="ready"):
+    model: str
+    context_length: int
+    vocab_size: int
+    dtype: str
+    drafters: list[str]
+    kv_blocks: int
+    block_size: int
+
+
+class Fatal(_Frame, tag="fatal"):
+    """The engine cannot start (or go on); the process ends after this frame."""
+
+    code: str
+    message: str
+
+
+FromEngine: TypeAlias = Step | Accepted | Rejected | Loading | Ready | Fatal
+
+
+class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
+    role: str
+    content: str
+
+
+class Start(_Frame, tag="start"):
+    """Begin a stream, or continue one: `committed` are tokens an earlier engine already verified.
+
+    Exactly one of `prompt` and `messages` is set. A continued stream's first `Verified` carries
+    only new text.
+    """
+
+    stream: str
+    prompt: str | None
+    messages: list[ChatMessage] | None
+    sampling: SamplingParams
+    drafter: str | None
+    draft_length: int | None
+    prediction: str | None
+    priority: int
+    want_drafts: bool
+    committed: list[int]
+    committed_chars: int
+    """How many code points of text the committed tokens have already put into the ledger."""
+
+
+class Cancel(_Frame, tag="cancel"):
+    stream: str
+
+
+class WantDrafts(_Frame, tag="want_drafts"):
+    """Whether any subscriber shows tentative text; without one, `Drafted` events are not sent."""
+
+    stream: str
+    wanted: bool
+
+
+ToEngine: TypeAlias = Start | Cancel | WantDrafts

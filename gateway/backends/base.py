@@ -1,0 +1,114 @@
+"""What the gateway needs from a source of tokens, and nothing about where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from protocol.requests import GenerationRequest
+
+
+class TokenText(msgspec.Struct, frozen=True):
+    """One token and how many code points of text it completed."""
+
+    id: int
+    n: int
+    logprob: float | None = None
+    confidence: float | None = None
+
+
+class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
+    prompt: int = 0
+    cached_prompt: int = 0
+    completion: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    steps: int = 0
+
+
+class Drafted(msgspec.Struct, frozen=True, tag_field="event", tag="drafted"):
+    """The tail is now `tail` (complete, not a difference)."""
+
+    tail: str
+    tokens: list[TokenText] = []
+    cause: str | None = None
+    """Why, when the earlier tail is not a prefix of the new one (an engine restart)."""
+
+
+class Verified(msgspec.Struct, frozen=True, tag_field="event", tag="verified"):
+    """`text` is committed and the tail is now `tail`; `cause` explains what vanished, if anything
+    did.
+    """
+
+    text: str
+    tail: str = ""
+    cause: str | None = None
+    tokens: list[TokenText] = []
+
+
+class PartBegins(msgspec.Struct, frozen=True, tag_field="event", tag="part"):
+    kind: str
+    name: str | None = None
+
+
+class Finished(msgspec.Struct, frozen=True, tag_field="event", tag="finished"):
+    reason: str
+    counts: TokenCounts = TokenCounts()
+
+
+class Failed(msgspec.Struct, frozen=True, tag_field="event", tag="failed"):
+    code: str
+    message: str
+    retryable: bool = False
+
+
+BackendEvent: TypeAlias = Drafted | Verified | PartBegins | Finished | Failed
+Sink: TypeAlias = Callable[[BackendEvent], None]
+"""Called on the event loop, once per event, in order. Must not block and must not raise."""
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    context_length: int
+    drafters: list[str] = []
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """A request the backend has taken on."""
+
+    prompt_tokens: int
+    seed: int | None
+
+
+class Backend(Protocol):
+    """A source of tokens. All methods run on the event loop."""
+
+    async def start(self) -> None:
+        """Returns when generations can be admitted. Raises `BackendError` when that will never be."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    def models(self) -> list[ModelInfo]: ...
+
+    async def generate(self, stream: str, request: GenerationRequest, sink: Sink) -> Admission:
+        """Admit and begin one generation; events go to `sink` until `Finished` or `Failed`.
+
+        `request.model` has been resolved to one of `models()`. Raises `RequestError` (for the user)
+        when it
+        cannot run, in which case `sink` is never called. `sink` may be called before this returns.
+        """
+        ...
+
+    def cancel(self, stream: str) -> None:
+        """Idempotent. The stream still ends with `Finished(reason="cancelled")` through its sink."""
+        ...
+
+    def want_drafts(self, stream: str, wanted: bool) -> None:
+        """Whether anyone shows tentative text; a backend may then stop sending `Drafted`."""
+        ...

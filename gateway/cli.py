@@ -1,0 +1,5 @@
+"""The `wetink` command."""
+
+
+def main() -> int:
+    raise SystemExit("not built yet")

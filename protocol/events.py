@@ -1,0 +1,181 @@
+"""Server events, one struct each (SPEC section 4).
+
+All offsets (`at`, `n`) are in the unit the attachment asked for: code points, UTF-16 units or UTF-8
+bytes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+
+
+class OffsetUnit(StrEnum):
+    CODEPOINT = "codepoint"
+    UTF16 = "utf-16"
+    UTF8 = "utf-8"
+
+
+class PartKind(StrEnum):
+    TEXT = "text"
+    REASONING = "reasoning"
+    TOOL_CALL = "tool_call"
+
+
+class Cause(StrEnum):
+    """Causes this version sends. On the wire the set is open: readers accept any string."""
+
+    DRAFT_REJECTED = "draft_rejected"
+    STOP_SEQUENCE = "stop_sequence"
+    ENGINE_RESTART = "engine_restart"
+    CANCELLED = "cancelled"
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Token counts. Only committed tokens are completion tokens."""
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    rejected_tokens: int = 0
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """What one subscription saw. Lengths in its offset unit, times in milliseconds since the
+    request.
+    """
+
+    ttfv_ms: float | None = None
+    ttfc_ms: float | None = None
+    erased_units: int = 0
+    normalized_erasure: float = 0.0
+    retractions: int = 0
+    longest_tail: int = 0
+    acceptance_rate: float | None = None
+    tokens_per_step: float | None = None
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One token of an event's text, sent when `include` asks for it."""
+
+    id: int
+    n: int
+    """Length of the text this token added, in offset units (0 while its bytes are incomplete)."""
+    logprob: float | None = None
+    confidence: float | None = None
+
+
+class Retraction(msgspec.Struct, frozen=True, kw_only=True):
+    """The tail from `at` to its end, `n` units, is gone."""
+
+    at: int
+    n: int
+    cause: str
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    stream: str | None = None
+    """Which stream, where one transport carries many (WebSocket)."""
+    t: float | None = None
+    """Milliseconds since the request, when `include` has "timing"."""
+
+
+class Open(_Event, tag="open"):
+    """First event of every attachment. The reader's committed text of `part` is `at` long, its tail
+    is empty.
+    """
+
+    v: int
+    epoch: int
+    model: str
+    policy: dict[str, object]
+    offsets: OffsetUnit
+    part: int
+    at: int
+    kind: str = "text"
+    name: str | None = None
+    seed: int | None = None
+    ref: str | None = None
+
+
+class Tentative(_Event, tag="tentative"):
+    """Append `text` to the tail; `at` = committed + tail length."""
+
+    at: int
+    text: str
+    confidence: float | None = None
+    tokens: list[Token] | None = None
+
+
+class Commit(_Event, tag="commit"):
+    """`text` becomes committed at `at`; `retract` removes the rejected end of the tail in the same
+    step.
+    """
+
+    at: int
+    text: str
+    retract: Retraction | None = None
+    tokens: list[Token] | None = None
+
+
+class Retract(_Event, tag="retract"):
+    """The tail from `at` on is gone and nothing is committed in its place yet."""
+
+    at: int
+    n: int
+    cause: str
+
+
+class Part(_Event, tag="part"):
+    """Part number `part` begins; the previous one is complete."""
+
+    part: int
+    kind: str
+    name: str | None = None
+
+
+class Finish(_Event, tag="finish"):
+    """Nothing more will come. Only sent with an empty tail; `at` is the last part's final length."""
+
+    at: int
+    reason: str
+    usage: Usage
+    digest: str
+    """Lower-case hex SHA-256 over the committed text of all parts, in order, as UTF-8."""
+    stats: Stats
+
+
+class Error(_Event, tag="error"):
+    """This attachment ends here, not complete. Committed text up to `at` stands.
+
+    `retryable`: the stream itself may be reattached from the last cursor.
+    """
+
+    code: str
+    message: str
+    retryable: bool
+    at: int
+    param: str | None = None
+    ref: str | None = None
+
+
+class Heartbeat(_Event, tag="heartbeat"):
+    """Nothing happened; still alive."""
+
+
+ServerEvent: TypeAlias = Open | Tentative | Commit | Retract | Part | Finish | Error | Heartbeat
+IncludeItem: TypeAlias = Literal["tokens", "logprobs", "confidence", "timing"]

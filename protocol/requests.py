@@ -1,0 +1,154 @@
+"""What a client may ask for, as structs that validate themselves (SPEC section 8).
+
+`forbid_unknown_fields`: a misspelt parameter is an error here, never silently ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from protocol.events import IncludeItem, OffsetUnit
+
+MAX_STOP_SEQUENCES = 16
+MAX_DRAFT_LENGTH = 16
+
+ChunkUnit: TypeAlias = Literal["token", "word", "clause", "sentence", "line", "paragraph"]
+PositiveInt: TypeAlias = Annotated[int, Meta(ge=1)]
+NonNegativeInt: TypeAlias = Annotated[int, Meta(ge=0)]
+
+
+class _Policy(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="kind",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    grapheme_safe: bool = False
+    """Hold the last grapheme cluster back until the next one begins."""
+
+
+class Hold(_Policy, tag="hold"):
+    """Commits as they are verified; nothing tentative."""
+
+
+class StreamRetract(_Policy, tag="retract"):
+    """Tentative text at once, commit or retract on the verdict."""
+
+    max_tail: PositiveInt | None = None
+    """At most so many units of tail are ever shown, hence ever taken back."""
+
+
+class Chunk(_Policy, tag="chunk"):
+    """Commits only at boundaries of `unit`, or `max_delay_ms` after the oldest withheld text was
+    verified.
+    """
+
+    unit: ChunkUnit = "sentence"
+    max_delay_ms: PositiveInt | None = None
+    tail: bool = False
+    """Also show tentative (and verified but withheld) text behind the chunk."""
+    locale: Annotated[str, Meta(min_length=2, max_length=35)] = "en"
+
+
+PolicySpec: TypeAlias = Hold | StreamRetract | Chunk
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    role: Literal["system", "user", "assistant", "tool", "developer"]
+    content: str
+
+
+class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    drafter: Literal["ngram", "model"] | None = None
+    """None: the server's default drafter."""
+    length: Annotated[int, Meta(ge=0, le=MAX_DRAFT_LENGTH)] | None = None
+    """Most tokens drafted per step; 0 switches speculation off; None: the server decides."""
+
+
+class GenerationRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Body of `POST /v1/streams` and of a WebSocket `start`. Exactly one of `prompt`, `messages`."""
+
+    prompt: str | None = None
+    messages: Annotated[list[Message], Meta(min_length=1)] | None = None
+    model: str | None = None
+    max_tokens: PositiveInt = 256
+    temperature: Annotated[float, Meta(ge=0.0, le=10.0)] | None = None
+    top_p: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
+    top_k: NonNegativeInt | None = None
+    min_p: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    stop: Annotated[
+        list[Annotated[str, Meta(min_length=1)]], Meta(max_length=MAX_STOP_SEQUENCES)
+    ] = []
+    stop_token_ids: list[NonNegativeInt] = []
+    ignore_eos: bool = False
+    frequency_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
+    presence_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
+    repetition_penalty: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100.0, le=100.0)]] = {}
+    prediction: str | None = None
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    draft: Draft = Draft()
+    policy: PolicySpec | str | None = None
+    """A policy object, a short form ("hold", "retract", "chunk:sentence") or a profile's name."""
+    offsets: OffsetUnit = OffsetUnit.CODEPOINT
+    include: list[IncludeItem] = []
+
+
+class Start(msgspec.Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_fields=True):
+    ref: str
+    request: GenerationRequest
+
+
+class Attach(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="attach",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    ref: str
+    stream: str
+    cursor: str | None = None
+    policy: PolicySpec | str | None = None
+    offsets: OffsetUnit = OffsetUnit.CODEPOINT
+    include: list[IncludeItem] = []
+
+
+class Detach(
+    msgspec.Struct, frozen=True, tag_field="type", tag="detach", forbid_unknown_fields=True
+):
+    ref: str
+
+
+class Cancel(
+    msgspec.Struct, frozen=True, tag_field="type", tag="cancel", forbid_unknown_fields=True
+):
+    ref: str
+
+
+class Ack(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="ack",
+    forbid_unknown_fields=True,
+):
+    """What was shown, spoken or accepted, as an offset into `part`."""
+
+    ref: str
+    at: NonNegativeInt
+    part: NonNegativeInt = 0
+
+
+ClientMessage: TypeAlias = Start | Attach | Detach | Cancel | Ack
