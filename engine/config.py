@@ -1,0 +1,46 @@
+"""What an operator can set about the engine, read once and checked at the edge."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+
+MAX_DRAFT_LENGTH = 16
+"""Rows a single sequence may add to a verification step; more never paid off on any drafter we have."""
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model, one device.
+
+    `mode` "exact" promises bitwise the same text whatever the batch, draft length, chunking or cache state.
+    `kv_blocks` None: as many as fit into `kv_memory_mib`.
+    """
+
+    model: str = "smollm2-135m-instruct"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    mode: Literal["exact", "fast"] = "exact"
+    threads: PositiveInt | None = None
+    """Compute threads; None: one per available core."""
+    context_length: PositiveInt | None = None
+    """Longest prompt + completion, tokens; None: what the model was trained for."""
+    max_sequences: PositiveInt = 32
+    """Most sequences running at once; more wait."""
+    max_waiting: PositiveInt = 256
+    max_step_tokens: PositiveInt = 256
+    """Most rows in one step: decode and draft rows first, the rest goes to prefill chunks."""
+    block_size: Literal[16, 32, 64] = 16
+    """Tokens per KV block. Attention runs over whole blocks, so this is a multiple of 16 (see attention.py)."""
+    kv_blocks: PositiveInt | None = None
+    kv_memory_mib: PositiveInt = 512
+    prefix_cache: bool = True
+    drafter: Literal["none", "ngram", "model"] = "ngram"
+    """Default for requests that do not choose."""
+    draft_model: str | None = None
+    draft_length: Annotated[int, Meta(ge=0, le=MAX_DRAFT_LENGTH)] = 8
+    """Most tokens drafted per sequence and step."""
+    adaptive_draft: bool = True
+    """Choose the length per step from measured acceptance and measured step cost, up to `draft_length`."""
