@@ -81,7 +81,7 @@ class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     message: str
     param: str | None = None
-    """Dotted path into the request, a query parameter or a header; null when no field is at fault."""
+    """Dotted path into the request, a query parameter or a header; null: no field is at fault."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,84 @@
+"""`chunk`: text leaves in whole tokens, words, clauses, sentences, lines or paragraphs."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gateway.policies.boundaries import FINDERS
+from protocol.server import View
+
+if TYPE_CHECKING:
+    from gateway.policies.boundaries import Finder
+    from protocol.ledger import PartLedger
+    from protocol.requests import Chunk
+
+EAGER_SCAN = 1024
+"""Withheld text up to so many code points is looked through whenever it grows; ..."""
+SCAN_GROWTH = 8
+"""... longer text only when it has grown by one part in so many, so that a text without a single
+boundary costs linear, not quadratic time."""
+
+
+class ChunkPart:
+    """The boundaries of one part, found step by step: never again in front of the last one."""
+
+    def __init__(self, spec: Chunk) -> None:
+        self._find: Finder | None = (
+            None if spec.unit == "token" else FINDERS[spec.unit](spec.locale)
+        )
+        self._tail = spec.tail
+        self._max_delay = None if spec.max_delay_ms is None else spec.max_delay_ms / 1000
+        self._boundary = 0
+        self._delivered = 0
+        self._scanned = 0
+        self._arrivals: deque[tuple[float, int]] = deque()
+        """(time, committed length) of each growth that is not delivered yet; only with a delay."""
+
+    def view(self, part: PartLedger, now: float) -> View:
+        if part.complete:
+            return View(part.committed_length, part.committed_length)
+        self._scan(part)
+        wake_at = self._overdue(part, now)
+        shown = part.total_length if self._tail else self._delivered
+        return View(self._delivered, shown, wake_at)
+
+    def _scan(self, part: PartLedger) -> None:
+        committed = part.committed_length
+        withheld = self._scanned - self._boundary
+        eager = withheld <= EAGER_SCAN
+        if committed < self._scanned + (1 if eager else withheld // SCAN_GROWTH):
+            return
+        self._scanned = committed
+        if self._find is None:
+            self._boundary = _last_token_end(part, self._boundary)
+        else:
+            self._boundary += self._find(part.committed_text(self._boundary))
+        self._delivered = max(self._delivered, self._boundary)
+
+    def _overdue(self, part: PartLedger, now: float) -> float | None:
+        """Deliver everything once the oldest withheld text has waited long enough; else say when.
+
+        The boundary stays where it was: a sentence that was cut by the clock still ends where it
+        ends.
+        """
+        if self._max_delay is None:
+            return None
+        committed, arrivals = part.committed_length, self._arrivals
+        if committed > (arrivals[-1][1] if arrivals else self._delivered):
+            arrivals.append((now, committed))
+        while arrivals and arrivals[0][1] <= self._delivered:
+            arrivals.popleft()
+        if arrivals and now >= arrivals[0][0] + self._max_delay:
+            self._delivered = committed
+            arrivals.clear()
+        return arrivals[0][0] + self._max_delay if arrivals else None
+
+
+def _last_token_end(part: PartLedger, start: int) -> int:
+    """A source that names no tokens hands over whole ones."""
+    marks = part.marks(start, part.committed_length)
+    if marks:
+        return marks[-1].end
+    named = start > 0 or part.marks(0, part.total_length)
+    return start if named else part.committed_length

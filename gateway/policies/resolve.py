@@ -1,0 +1,128 @@
+"""From what a client wrote to a policy: objects, short forms and the profiles' names."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, get_args
+
+import msgspec
+
+from gateway.policies.chunk import ChunkPart
+from gateway.policies.graphemes import GraphemeSafePart
+from gateway.policies.hold import HoldPart
+from gateway.policies.retract import RetractPart
+from protocol.errors import ErrorCode, RequestError
+from protocol.events import PartKind
+from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, StreamRetract
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.policies.base import PartPolicy
+    from protocol.ledger import PartLedger
+    from protocol.server import View
+
+KINDS = ("hold", "retract", "chunk")
+CHUNK_UNITS: tuple[str, ...] = get_args(ChunkUnit)
+_LOCALE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
+
+
+def resolve_policy(
+    wanted: PolicySpec | str | None, profiles: Mapping[str, PolicySpec], default: str
+) -> PolicySpec:
+    """The policy meant by `wanted`; None means the profile `default`.
+
+    Raises RequestError (`policy`) naming what is allowed.
+    """
+    match wanted:
+        case None:
+            return profiles[default]
+        case str():
+            return _from_name(wanted, profiles)
+        case Chunk(locale=locale) if not _LOCALE.fullmatch(locale):
+            raise RequestError(
+                ErrorCode.INVALID_VALUE,
+                f"{locale!r} is not a locale; write a BCP 47 tag such as 'en' or 'pt-BR'",
+                "policy.locale",
+            )
+        case _:
+            return wanted
+
+
+def _from_name(name: str, profiles: Mapping[str, PolicySpec]) -> PolicySpec:
+    if name in profiles:
+        return profiles[name]
+    kind, colon, argument = name.partition(":")
+    match kind:
+        case "hold" if not colon:
+            return Hold()
+        case "retract" if not colon:
+            return StreamRetract()
+        case "retract" if re.fullmatch(r"[1-9][0-9]{0,8}", argument):
+            return StreamRetract(max_tail=int(argument))
+        case "chunk" if not colon:
+            return Chunk()
+        case "chunk" if argument in CHUNK_UNITS:
+            return msgspec.convert({"kind": "chunk", "unit": argument}, Chunk)
+        case _:
+            raise RequestError(ErrorCode.INVALID_VALUE, _allowed(name, profiles), "policy")
+
+
+def _allowed(name: str, profiles: Mapping[str, PolicySpec]) -> str:
+    units = ", ".join(CHUNK_UNITS)
+    return (
+        f"unknown policy {name[:80]!r}; allowed are 'hold', 'retract', 'retract:<max tail>', "
+        f"'chunk', 'chunk:<unit>' with unit one of {units}, or a profile: "
+        + ", ".join(sorted(profiles))
+    )
+
+
+def describe_policy(spec: PolicySpec) -> dict[str, object]:
+    """The policy as `open` reports it: every field that is set, defaults included."""
+    fields = {name: getattr(spec, name) for name in spec.__struct_fields__}
+    return {
+        "kind": str(spec.__struct_config__.tag),
+        **{name: value for name, value in fields.items() if value is not None},
+    }
+
+
+class SpecPolicy:
+    """A policy object for one attachment, after a spec: fresh state for each part.
+
+    Arguments of tool calls are held until verified whatever was chosen for the text: half a call
+    helps nobody.
+    """
+
+    def __init__(self, spec: PolicySpec) -> None:
+        self._spec = spec
+        self._part: int | None = None
+        self._current: PartPolicy = HoldPart()
+
+    @property
+    def wants_drafts(self) -> bool:
+        match self._spec:
+            case Hold():
+                return False
+            case StreamRetract():
+                return True
+            case Chunk(tail=tail):
+                return tail
+
+    def view(self, part: PartLedger, now: float) -> View:
+        if part.index != self._part:
+            self._part = part.index
+            self._current = self._for_kind(part.kind)
+        return self._current.view(part, now)
+
+    def _for_kind(self, kind: str) -> PartPolicy:
+        if kind == PartKind.TOOL_CALL:
+            return HoldPart()
+        inner: PartPolicy
+        match self._spec:
+            case Hold():
+                inner = HoldPart()
+            case StreamRetract(max_tail=max_tail):
+                inner = RetractPart(max_tail)
+            case Chunk():
+                inner = ChunkPart(self._spec)
+        return GraphemeSafePart(inner) if self._spec.grapheme_safe else inner
