@@ -1,0 +1,10 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    // A run that found no test is a broken run, not a green one.
+    passWithNoTests: false,
+    allowOnly: false,
+  },
+});
