@@ -78,3 +78,11 @@ class RemoteProtocolError(ProtocolError):
 
 class LocalProtocolError(ProtocolError):
     """Our own side asked a state machine for something it must not do."""
+
+
+class LedgerError(LocalProtocolError):
+    """What was asked would break `invariant`; the ledger is unchanged."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant

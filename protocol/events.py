@@ -94,7 +94,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     """Milliseconds since the request, when `include` has "timing"."""
 
 
-class Open(_Event, tag="open"):
+class Open(_Event, frozen=True, kw_only=True, tag="open"):
     """First event of every attachment. The reader's committed text of `part` is `at` long, its tail
     is empty.
     """
@@ -112,7 +112,7 @@ class Open(_Event, tag="open"):
     ref: str | None = None
 
 
-class Tentative(_Event, tag="tentative"):
+class Tentative(_Event, frozen=True, kw_only=True, tag="tentative"):
     """Append `text` to the tail; `at` = committed + tail length."""
 
     at: int
@@ -121,7 +121,7 @@ class Tentative(_Event, tag="tentative"):
     tokens: list[Token] | None = None
 
 
-class Commit(_Event, tag="commit"):
+class Commit(_Event, frozen=True, kw_only=True, tag="commit"):
     """`text` becomes committed at `at`; `retract` removes the rejected end of the tail in the same
     step.
     """
@@ -132,7 +132,7 @@ class Commit(_Event, tag="commit"):
     tokens: list[Token] | None = None
 
 
-class Retract(_Event, tag="retract"):
+class Retract(_Event, frozen=True, kw_only=True, tag="retract"):
     """The tail from `at` on is gone and nothing is committed in its place yet."""
 
     at: int
@@ -140,7 +140,7 @@ class Retract(_Event, tag="retract"):
     cause: str
 
 
-class Part(_Event, tag="part"):
+class Part(_Event, frozen=True, kw_only=True, tag="part"):
     """Part number `part` begins; the previous one is complete."""
 
     part: int
@@ -148,8 +148,8 @@ class Part(_Event, tag="part"):
     name: str | None = None
 
 
-class Finish(_Event, tag="finish"):
-    """Nothing more will come. Only sent with an empty tail; `at` is the last part's final length."""
+class Finish(_Event, frozen=True, kw_only=True, tag="finish"):
+    """Nothing more will come; the tail is empty and `at` is the last part's final length."""
 
     at: int
     reason: str
@@ -159,7 +159,7 @@ class Finish(_Event, tag="finish"):
     stats: Stats
 
 
-class Error(_Event, tag="error"):
+class Error(_Event, frozen=True, kw_only=True, tag="error"):
     """This attachment ends here, not complete. Committed text up to `at` stands.
 
     `retryable`: the stream itself may be reattached from the last cursor.
@@ -173,7 +173,7 @@ class Error(_Event, tag="error"):
     ref: str | None = None
 
 
-class Heartbeat(_Event, tag="heartbeat"):
+class Heartbeat(_Event, frozen=True, kw_only=True, tag="heartbeat"):
     """Nothing happened; still alive."""
 
 

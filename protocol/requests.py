@@ -32,18 +32,18 @@ class _Policy(
     """Hold the last grapheme cluster back until the next one begins."""
 
 
-class Hold(_Policy, tag="hold"):
+class Hold(_Policy, frozen=True, kw_only=True, tag="hold"):
     """Commits as they are verified; nothing tentative."""
 
 
-class StreamRetract(_Policy, tag="retract"):
+class StreamRetract(_Policy, frozen=True, kw_only=True, tag="retract"):
     """Tentative text at once, commit or retract on the verdict."""
 
     max_tail: PositiveInt | None = None
     """At most so many units of tail are ever shown, hence ever taken back."""
 
 
-class Chunk(_Policy, tag="chunk"):
+class Chunk(_Policy, frozen=True, kw_only=True, tag="chunk"):
     """Commits only at boundaries of `unit`, or `max_delay_ms` after the oldest withheld text was
     verified.
     """
@@ -73,7 +73,7 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class GenerationRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Body of `POST /v1/streams` and of a WebSocket `start`. Exactly one of `prompt`, `messages`."""
+    """Body of `POST /v1/streams` and of a WebSocket `start`; either `prompt` or `messages`."""
 
     prompt: str | None = None
     messages: Annotated[list[Message], Meta(min_length=1)] | None = None

@@ -1,0 +1,205 @@
+"""The canonical text of one stream: committed text and the present tail, part by part (SPEC section
+3).
+
+The ledger is state, not a log. Every rule about what may happen to text is checked in one method
+named after it and raises `LedgerError` before anything has changed: a violation is our own bug.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from protocol.errors import LedgerError
+from protocol.events import Cause, PartKind, Usage
+from protocol.marks import Marks, TokenLike, TokenMark
+from protocol.text import AppendOnlyText, common_prefix_length
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Completed", "Ending", "Failed", "Ledger", "LedgerError", "PartLedger", "TokenMark"]
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """The stream ended as it should; `steps` counts verification steps."""
+
+    reason: str
+    usage: Usage
+    steps: int = 0
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The stream ended early; its committed text stands."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+Ending: TypeAlias = Completed | Failed
+
+
+class PartLedger:
+    """One part: committed text, then the tail. Only `Ledger` may call what changes it."""
+
+    __slots__ = ("_committed", "_marks", "cause", "complete", "index", "kind", "name", "tail")
+
+    def __init__(self, index: int, kind: str, name: str | None) -> None:
+        self.index = index
+        self.kind = kind
+        self.name = name
+        self.tail = ""
+        self.complete = False
+        self.cause: str | None = None
+        """Cause of the most recent retraction."""
+        self._committed = AppendOnlyText()
+        self._marks = Marks()
+
+    @property
+    def committed_length(self) -> int:
+        """Code points."""
+        return self._committed.length
+
+    @property
+    def total_length(self) -> int:
+        """Code points of committed text and tail."""
+        return self._committed.length + len(self.tail)
+
+    def committed_text(self, start: int = 0, stop: int | None = None) -> str:
+        """Committed code points `start` to `stop` (default: the end)."""
+        return self._committed.slice(start, self._committed.length if stop is None else stop)
+
+    def text(self, start: int, stop: int | None = None) -> str:
+        """Code points `start` to `stop` (default: the end) of committed text and tail."""
+        watermark = self._committed.length
+        end = watermark + len(self.tail) if stop is None else stop
+        if start >= watermark:
+            return self.tail[start - watermark : end - watermark]
+        if end <= watermark:
+            return self._committed.slice(start, end)
+        return self._committed.slice(start, watermark) + self.tail[: end - watermark]
+
+    def marks(self, start: int, stop: int) -> list[TokenMark]:
+        """Tokens whose text ends in (`start`, `stop`], in order; empty ones are included once."""
+        return self._marks.between(start, stop)
+
+    def tail_confidence(self, start: int, stop: int) -> float | None:
+        """Chance that the text from `start` to `stop` stands: the product over its drafted tokens.
+
+        1.0 for verified text; None where drafted text came without tokens or confidences.
+        """
+        if stop <= self._committed.length:
+            return 1.0
+        return self._marks.confidence(start, stop)
+
+    def draft(self, tail: str, tokens: Sequence[TokenLike], cause: str | None) -> None:
+        self._require_whole_code_points(tail)
+        self._require_explained_rewrite(tail, cause)
+        committed = self._committed.length
+        self._marks.draft(tokens, committed, committed + len(tail))
+        if not tail.startswith(self.tail):
+            self.cause = cause
+        self.tail = tail
+
+    def verify(self, text: str, tail: str, tokens: Sequence[TokenLike], cause: str | None) -> bytes:
+        """Returns `text` as UTF-8."""
+        encoded = self._require_whole_code_points(text)
+        self._require_whole_code_points(tail)
+        canonical = text + tail
+        self._require_explained_rewrite(canonical, cause)
+        before = self._committed.length
+        end = before + len(text)
+        same = common_prefix_length(self.tail, canonical)
+        self._marks.verify(tokens, end, end + len(tail), before + same)
+        if same < len(self.tail):
+            self.cause = cause
+        self.tail = tail
+        self._committed.append(text)
+        return encoded
+
+    def drop_tail(self, cause: str) -> None:
+        if self.tail:
+            self.cause = cause
+        self.tail = ""
+        self._marks.drop_drafted()
+
+    def close(self) -> None:
+        self._require_empty_tail()
+        self.complete = True
+
+    def _require_whole_code_points(self, text: str) -> bytes:
+        try:
+            return text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise LedgerError("whole_code_points", f"lone surrogate at {error.start}") from None
+
+    def _require_explained_rewrite(self, canonical: str, cause: str | None) -> None:
+        if cause is None and not canonical.startswith(self.tail):
+            raise LedgerError(
+                "explained_rewrite", f"tail {self.tail!r} became {canonical!r} without a cause"
+            )
+
+    def _require_empty_tail(self) -> None:
+        if self.tail:
+            raise LedgerError("empty_tail", f"part {self.index} cannot end with {self.tail!r}")
+
+
+class Ledger:
+    """All parts of one stream, and how it ended."""
+
+    def __init__(self) -> None:
+        self.parts = [PartLedger(0, PartKind.TEXT, None)]
+        self.current = self.parts[0]
+        self.ending: Ending | None = None
+        self._sha256 = hashlib.sha256()
+
+    def draft(self, tail: str, tokens: Sequence[TokenLike] = (), cause: str | None = None) -> None:
+        """The tail is now `tail`; `tokens` are the drafted ones, which make up its end."""
+        self._require_not_ended()
+        self.current.draft(tail, tokens, cause)
+
+    def verify(
+        self,
+        text: str,
+        tail: str = "",
+        tokens: Sequence[TokenLike] = (),
+        cause: str | None = None,
+    ) -> None:
+        """`text` is committed and the tail is now `tail`.
+
+        `tokens` are those verified in this step; text of the last ones may be held in `tail`, or
+        cut away by a stop sequence. `cause` says why, when the earlier tail does not begin
+        `text + tail`.
+        """
+        self._require_not_ended()
+        self._sha256.update(self.current.verify(text, tail, tokens, cause))
+
+    def begin_part(self, kind: str, name: str | None = None) -> None:
+        """The current part is complete and the next one begins."""
+        self._require_not_ended()
+        self.current.close()
+        self.current = PartLedger(len(self.parts), kind, name)
+        self.parts.append(self.current)
+
+    def finish(self, reason: str, usage: Usage, steps: int = 0) -> None:
+        """The stream is complete."""
+        self._require_not_ended()
+        self.current.close()
+        self.ending = Completed(reason, usage, steps)
+
+    def fail(self, code: str, message: str, retryable: bool, cause: str = Cause.CANCELLED) -> None:
+        """The stream is given up: committed text stands, the tail is dropped with `cause`."""
+        self._require_not_ended()
+        self.current.drop_tail(cause)
+        self.ending = Failed(code, message, retryable)
+
+    def digest(self) -> str:
+        """Lower-case hex SHA-256 of the committed text of all parts, in order, as UTF-8."""
+        return self._sha256.hexdigest()
+
+    def _require_not_ended(self) -> None:
+        if self.ending is not None:
+            raise LedgerError("nothing_after_the_end", f"the stream ended with {self.ending}")

@@ -1,0 +1,381 @@
+"""The server's side of one attachment, sans-I/O (SPEC section 5).
+
+It remembers only what it has told its reader: a watermark and a tail. Each call of `advance` turns
+the difference between that and what the policy allows now into events, so a slow reader coalesces
+by itself and no queue of events exists.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from protocol import units
+from protocol.cursor import Cursor
+from protocol.errors import ErrorCode, LocalProtocolError, RequestError
+from protocol.events import (
+    PROTOCOL_VERSION,
+    Commit,
+    Error,
+    Finish,
+    Heartbeat,
+    IncludeItem,
+    OffsetUnit,
+    Open,
+    Part,
+    Retract,
+    Retraction,
+    ServerEvent,
+    Tentative,
+    Token,
+)
+from protocol.ledger import Completed, Failed, Ledger, PartLedger
+from protocol.states import State, follow
+from protocol.stats import ReaderStats
+from protocol.text import common_prefix_length
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class View(NamedTuple):
+    """How much of the current part a policy allows, in code points."""
+
+    committed: int
+    """Committed text may be delivered up to here."""
+    shown: int
+    """Text, committed or tail, may be shown up to here."""
+    wake_at: float | None = None
+    """Ask again at this time of the clock (seconds) even if nothing has happened."""
+
+
+ViewFunction: TypeAlias = "Callable[[PartLedger], View]"
+
+
+class ServerStream:
+    """One attachment: `open` once, then `advance` whenever ledger, clock or reader moved.
+
+    Offsets inside are code points; `_at_units` is the same watermark in the reader's unit, counted
+    along so that no event costs more than its own text.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        stream: str,
+        epoch: int,
+        model: str,
+        policy: dict[str, object],
+        unit: OffsetUnit,
+        started_at: float,
+        seed: int | None = None,
+        include: Sequence[IncludeItem] = (),
+        ref: str | None = None,
+        multiplexed: bool = False,
+    ) -> None:
+        """`started_at`: when the request came, on the clock whose `now` is given to `advance`.
+
+        `multiplexed`: every event names its stream, not `open` alone (WebSocket).
+        """
+        self._ledger = ledger
+        self._stream = stream
+        self._epoch = epoch
+        self._model = model
+        self._policy = policy
+        self._unit = unit
+        self._seed = seed
+        self._ref = ref
+        self._tag = stream if multiplexed else None
+        self._logprobs = "logprobs" in include
+        self._tokens = self._logprobs or "tokens" in include
+        self._confidence = "confidence" in include
+        self._timing = "timing" in include
+        self._started_at = started_at
+        self._state = State.CONNECTING
+        self._part = 0
+        self._at = 0
+        self._at_units = 0
+        self._tail = ""
+        self._stats = ReaderStats(started_at)
+        self.wake_at: float | None = None
+        """When the policy wants to be asked again, from its last view."""
+
+    @property
+    def closed(self) -> bool:
+        """`finish` or `error` has been given out."""
+        return self._state in (State.FINISHED, State.FAILED)
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where a reader who has received everything so far would resume."""
+        return Cursor(self._epoch, self._part, self._at_units)
+
+    @property
+    def delivered(self) -> bool:
+        """The stream is finished and its whole text is behind the cursor: what HTTP answers with
+        204 when a reader resumes.
+        """
+        part = self._ledger.current
+        return (
+            isinstance(self._ledger.ending, Completed)
+            and self._part == part.index
+            and self._at == part.committed_length
+        )
+
+    def open(self, cursor: Cursor | None = None) -> Open:
+        """First event of the attachment, which begins at `cursor` or at the stream's beginning.
+
+        Raises RequestError: UNKNOWN_EPOCH, CURSOR_AHEAD, or BAD_CURSOR for an offset inside a code
+        point.
+        """
+        self._step(Open)
+        if cursor is not None:
+            self._resume(cursor)
+        part = self._ledger.parts[self._part]
+        return Open(
+            stream=self._stream,
+            v=PROTOCOL_VERSION,
+            epoch=self._epoch,
+            model=self._model,
+            policy=self._policy,
+            offsets=self._unit,
+            part=self._part,
+            at=self._at_units,
+            kind=part.kind,
+            name=part.name,
+            seed=self._seed,
+            ref=self._ref,
+        )
+
+    def advance(self, view: ViewFunction, now: float) -> list[ServerEvent]:
+        """Everything owed to the reader at `now`, in order; empty when there is nothing to say.
+
+        A complete part and an ended stream are delivered whole, whatever the policy.
+        """
+        if self._state is not State.OPEN:
+            self._require_opened()
+            return []
+        events: list[ServerEvent] = []
+        ledger = self._ledger
+        while True:
+            part = ledger.parts[self._part]
+            if part.complete or ledger.ending is not None:
+                self.wake_at = None
+                self._deliver(part, part.committed_length, part.committed_length, now, events)
+            else:
+                allowed = view(part)
+                self._require_view_within_ledger(part, allowed)
+                self.wake_at = allowed.wake_at
+                self._deliver(part, allowed.committed, allowed.shown, now, events)
+            if self._part == ledger.current.index:
+                break
+            events.append(self._next_part(now))
+        if ledger.ending is not None:
+            events.append(self._end(ledger.ending, now))
+        return events
+
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat(stream=self._tag)
+
+    def fail(self, code: str, message: str, retryable: bool) -> Error:
+        """End this attachment (not the stream) with an error; nothing more is delivered."""
+        self._step(Error)
+        return Error(
+            stream=self._tag, code=code, message=message, retryable=retryable, at=self._at_units
+        )
+
+    def _step(self, event: type[ServerEvent]) -> None:
+        """Follow the table of transitions with an event of our own."""
+        state = follow(self._state, event)
+        if state is None:
+            raise LocalProtocolError(f"{event.__name__} in state {self._state.name}")
+        self._state = state
+
+    def _require_opened(self) -> None:
+        if self._state is State.CONNECTING:
+            raise LocalProtocolError("advance before open")
+
+    def _require_view_within_ledger(self, part: PartLedger, view: View) -> None:
+        if view.committed > part.committed_length or view.shown > part.total_length:
+            raise LocalProtocolError(
+                f"{view} exceeds {part.committed_length} committed of {part.total_length}"
+            )
+
+    def _resume(self, cursor: Cursor) -> None:
+        """Begin at `cursor`."""
+        if cursor.epoch != self._epoch:
+            raise RequestError(
+                ErrorCode.UNKNOWN_EPOCH,
+                f"the cursor is from epoch {cursor.epoch}, this is epoch {self._epoch}",
+                "cursor",
+            )
+        if cursor.part >= len(self._ledger.parts):
+            raise RequestError(
+                ErrorCode.CURSOR_AHEAD,
+                f"the stream has {len(self._ledger.parts)} parts, the cursor names part"
+                f" {cursor.part}",
+                "cursor",
+            )
+        text = self._ledger.parts[cursor.part].committed_text()
+        committed = units.length(text, self._unit)
+        if cursor.offset > committed:
+            raise RequestError(
+                ErrorCode.CURSOR_AHEAD,
+                f"part {cursor.part} is committed up to {committed}, the cursor says"
+                f" {cursor.offset}",
+                "cursor",
+            )
+        try:
+            self._at = units.index(text, cursor.offset, self._unit)
+        except ValueError as error:
+            raise RequestError(ErrorCode.BAD_CURSOR, str(error), "cursor") from None
+        self._part = cursor.part
+        self._at_units = cursor.offset
+        earlier = self._ledger.parts[: cursor.part]
+        self._stats.final_units = cursor.offset + sum(
+            units.length(part.committed_text(), self._unit) for part in earlier
+        )
+
+    def _deliver(
+        self,
+        part: PartLedger,
+        committed: int,
+        shown: int,
+        now: float,
+        events: list[ServerEvent],
+    ) -> None:
+        """Bring the reader from what it was told to `committed` and `shown`, never backwards."""
+        start = self._at
+        told = self._tail
+        if committed <= start and shown <= start and not told:
+            return
+        standing = 0
+        if told:
+            standing = common_prefix_length(told, part.text(start, start + len(told)))
+        retraction = None
+        if standing < len(told):
+            retraction = self._retraction(told, standing, part.cause)
+            told = self._tail = told[:standing]
+        if committed > start:
+            told = self._commit(part, committed, retraction, now, events)
+            start = committed
+        elif retraction is not None:
+            events.append(
+                Retract(
+                    stream=self._tag,
+                    t=self._time(now),
+                    at=retraction.at,
+                    n=retraction.n,
+                    cause=retraction.cause,
+                )
+            )
+        if shown > start + len(told):
+            self._show(part, start + len(told), shown, now, events)
+
+    def _retraction(self, told: str, standing: int, cause: str | None) -> Retraction:
+        at = self._at_units + units.length(told[:standing], self._unit)
+        n = units.length(told[standing:], self._unit)
+        self._stats.erased(n)
+        assert cause is not None, "the ledger explains every rewrite"
+        return Retraction(at=at, n=n, cause=cause)
+
+    def _commit(
+        self,
+        part: PartLedger,
+        committed: int,
+        retraction: Retraction | None,
+        now: float,
+        events: list[ServerEvent],
+    ) -> str:
+        """Commit up to `committed`; returns the tail that remains."""
+        text = part.committed_text(self._at, committed)
+        events.append(
+            Commit(
+                stream=self._tag,
+                t=self._time(now),
+                at=self._at_units,
+                text=text,
+                retract=retraction,
+                tokens=self._tokens_between(part, self._at, committed, tentative=False),
+            )
+        )
+        n = units.length(text, self._unit)
+        self._stats.committed(n, now)
+        self._at = committed
+        self._at_units += n
+        self._tail = self._tail[len(text) :]
+        return self._tail
+
+    def _show(
+        self, part: PartLedger, start: int, shown: int, now: float, events: list[ServerEvent]
+    ) -> None:
+        """Append the text from `start` to `shown` to the reader's tail."""
+        text = part.text(start, shown)
+        before = units.length(self._tail, self._unit)
+        events.append(
+            Tentative(
+                stream=self._tag,
+                t=self._time(now),
+                at=self._at_units + before,
+                text=text,
+                confidence=part.tail_confidence(start, shown) if self._confidence else None,
+                tokens=self._tokens_between(part, start, shown, tentative=True),
+            )
+        )
+        self._stats.shown(before + units.length(text, self._unit), now)
+        self._tail += text
+
+    def _next_part(self, now: float) -> Part:
+        self._part += 1
+        self._at = self._at_units = 0
+        part = self._ledger.parts[self._part]
+        return Part(
+            stream=self._tag,
+            t=self._time(now),
+            part=part.index,
+            kind=part.kind,
+            name=part.name,
+        )
+
+    def _end(self, ending: Completed | Failed, now: float) -> Finish | Error:
+        if isinstance(ending, Completed):
+            self._step(Finish)
+            return Finish(
+                stream=self._tag,
+                t=self._time(now),
+                at=self._at_units,
+                reason=ending.reason,
+                usage=ending.usage,
+                digest=self._ledger.digest(),
+                stats=self._stats.report(ending.usage, ending.steps),
+            )
+        self._step(Error)
+        return Error(
+            stream=self._tag,
+            t=self._time(now),
+            code=ending.code,
+            message=ending.message,
+            retryable=ending.retryable,
+            at=self._at_units,
+        )
+
+    def _tokens_between(
+        self, part: PartLedger, start: int, stop: int, *, tentative: bool
+    ) -> list[Token] | None:
+        """Tokens whose last code point lies in the text of one event; None unless asked for."""
+        if not self._tokens:
+            return None
+        tokens = [
+            Token(
+                id=mark.id,
+                n=units.length(part.text(mark.start, mark.end), self._unit),
+                logprob=mark.logprob if self._logprobs else None,
+                confidence=mark.confidence if tentative and self._confidence else None,
+            )
+            for mark in part.marks(start, stop)
+        ]
+        return tokens or None
+
+    def _time(self, now: float) -> float | None:
+        """Milliseconds since the request; None unless asked for."""
+        return round((now - self._started_at) * 1000, 3) if self._timing else None

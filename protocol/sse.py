@@ -1,0 +1,187 @@
+"""Server-sent events: framing and an incremental parser (SPEC section 7.2; WHATWG HTML, section 9.2
+"Server-sent events").
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from protocol import units
+from protocol.codec import encode_json
+from protocol.cursor import Cursor
+from protocol.errors import RemoteProtocolError
+from protocol.events import (
+    Commit,
+    Error,
+    Finish,
+    Heartbeat,
+    OffsetUnit,
+    Open,
+    Part,
+    Retract,
+    ServerEvent,
+    Tentative,
+)
+
+# The longest event a reader accepts: a resume delivers all missed text as one commit.
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+# Longer waits than a day are nonsense; longer numbers are an attack on the integer parser.
+_MAX_RETRY_DIGITS = 8
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_HEADS: dict[type[ServerEvent], bytes] = {
+    kind: b"event: " + name + b"\ndata: "
+    for kind, name in (
+        (Open, b"open"),
+        (Tentative, b"tentative"),
+        (Commit, b"commit"),
+        (Retract, b"retract"),
+        (Part, b"part"),
+        (Finish, b"finish"),
+        (Error, b"error"),
+        (Heartbeat, b"heartbeat"),
+    )
+}
+
+
+def encode(event: ServerEvent, cursor: Cursor | None) -> bytes:
+    """One event as a frame, with `cursor` as its id. JSON never holds a line break."""
+    frame = _HEADS[type(event)] + encode_json(event) + b"\n\n"
+    return frame if cursor is None else b"id: %d.%d.%d\n%b" % (*cursor, frame)
+
+
+def comment(text: str = "") -> bytes:
+    """A line readers ignore. `text` without line breaks."""
+    return b": " + text.encode() + b"\n\n"
+
+
+def retry(milliseconds: int) -> bytes:
+    """How long a reader should wait before it reconnects."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+class EventWriter:
+    """Frames of one attachment. The id after each event follows from the events themselves: `open`,
+    `commit`, `part` and `finish` carry one, because the watermark is known to stand there.
+    """
+
+    def __init__(self) -> None:
+        self._unit = OffsetUnit.CODEPOINT
+        self._epoch = 0
+        self._part = 0
+
+    def encode(self, event: ServerEvent) -> bytes:
+        match event:
+            case Commit():
+                offset = event.at + units.length(event.text, self._unit)
+            case Open():
+                self._unit = event.offsets
+                self._epoch = event.epoch
+                self._part = event.part
+                offset = event.at
+            case Part():
+                self._part = event.part
+                offset = 0
+            case Finish():
+                offset = event.at
+            case _:
+                return encode(event, None)
+        return encode(event, Cursor(self._epoch, self._part, offset))
+
+
+class SSEEvent(NamedTuple):
+    event: str
+    data: str
+    id: str | None
+    """The last id the stream has set so far, not this event's alone; None before the first."""
+
+
+class SSEParser:
+    """Bytes in, events out, whatever the chunks. Never raises: what cannot be accepted sets
+    `failure`, after which nothing more is parsed.
+
+    The caller drops the parser at the end of the transport; an event not closed by an empty line is
+    thereby discarded.
+    """
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.failure: RemoteProtocolError | None = None
+        self.retry: int | None = None
+        """Milliseconds, as last set by the stream."""
+        self.last_event_id: str | None = None
+        """Where to resume: set when an event is complete, never by half of one."""
+        self._max_event_bytes = max_event_bytes
+        self._line = bytearray()
+        self._after_cr = False
+        self._begun = False
+        self._id: str | None = None
+        self._event = ""
+        self._data: list[str] = []
+        self._data_bytes = 0
+
+    def feed(self, chunk: bytes) -> list[SSEEvent]:
+        """Events completed by `chunk`. An event over `max_event_bytes` is a failure."""
+        events: list[SSEEvent] = []
+        if self.failure is not None or not chunk:
+            return events
+        start = 1 if self._after_cr and chunk[0] == 0x0A else 0
+        self._after_cr = chunk[-1] == 0x0D
+        try:
+            for end in _LINE_END.finditer(chunk, start):
+                self._take(chunk[start : end.start()])
+                self._end_line(events)
+                start = end.end()
+            self._take(chunk[start:])
+        except RemoteProtocolError as failure:
+            self.failure = failure
+        return events
+
+    def _take(self, piece: bytes) -> None:
+        """Add to the present line."""
+        if self._data_bytes + len(self._line) + len(piece) > self._max_event_bytes:
+            raise RemoteProtocolError(f"an event exceeds {self._max_event_bytes} bytes")
+        self._line += piece
+
+    def _end_line(self, events: list[SSEEvent]) -> None:
+        line = bytes(self._line)
+        self._line.clear()
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(_BOM)
+        if not line:
+            self._dispatch(events)
+        elif not line.startswith(b":"):
+            name, _, value = line.partition(b":")
+            self._field(name, value.removeprefix(b" "))
+
+    def _field(self, name: bytes, value: bytes) -> None:
+        try:
+            text = value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RemoteProtocolError(f"a field is not UTF-8: {error}") from None
+        match name:
+            case b"data":
+                self._data.append(text)
+                self._data_bytes += len(value)
+            case b"event":
+                self._event = text
+            case b"id":
+                if "\0" not in text:
+                    self._id = text
+            case b"retry":
+                if value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
+                    self.retry = int(value)
+            case _:
+                pass
+
+    def _dispatch(self, events: list[SSEEvent]) -> None:
+        self.last_event_id = self._id
+        if self._data:
+            data = "\n".join(self._data)
+            events.append(SSEEvent(self._event or "message", data, self.last_event_id))
+        self._event = ""
+        self._data.clear()
+        self._data_bytes = 0

@@ -1,0 +1,60 @@
+"""What one reader saw of a stream, counted along (SPEC section 4.9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol.events import Stats
+
+if TYPE_CHECKING:
+    from protocol.events import Usage
+
+
+class ReaderStats:
+    """Lengths in the reader's unit; times on the clock `started_at` was read from, in seconds."""
+
+    def __init__(self, started_at: float) -> None:
+        self._started_at = started_at
+        self._first_visible: float | None = None
+        self._first_committed: float | None = None
+        self._erased = 0
+        self._retractions = 0
+        self._longest_tail = 0
+        self.final_units = 0
+        """Committed text of all parts up to the reader's cursor."""
+
+    def erased(self, n: int) -> None:
+        self._erased += n
+        self._retractions += 1
+
+    def committed(self, n: int, now: float) -> None:
+        self.final_units += n
+        if self._first_committed is None:
+            self._first_committed = now
+            self._seen(now)
+
+    def shown(self, tail: int, now: float) -> None:
+        """The tail is now `tail` long."""
+        self._longest_tail = max(self._longest_tail, tail)
+        self._seen(now)
+
+    def report(self, usage: Usage, steps: int) -> Stats:
+        return Stats(
+            ttfv_ms=self._since_start(self._first_visible),
+            ttfc_ms=self._since_start(self._first_committed),
+            erased_units=self._erased,
+            normalized_erasure=self._erased / max(1, self.final_units),
+            retractions=self._retractions,
+            longest_tail=self._longest_tail,
+            acceptance_rate=(
+                usage.accepted_tokens / usage.drafted_tokens if usage.drafted_tokens else None
+            ),
+            tokens_per_step=usage.completion_tokens / steps if steps else None,
+        )
+
+    def _seen(self, now: float) -> None:
+        if self._first_visible is None:
+            self._first_visible = now
+
+    def _since_start(self, moment: float | None) -> float | None:
+        return None if moment is None else round((moment - self._started_at) * 1000, 3)

@@ -1,0 +1,31 @@
+"""The three units offsets are counted in (SPEC section 2.2)."""
+
+from __future__ import annotations
+
+from protocol.events import OffsetUnit
+
+
+def length(text: str, unit: OffsetUnit) -> int:
+    """Length of `text` in `unit`."""
+    if unit is OffsetUnit.CODEPOINT or text.isascii():
+        return len(text)
+    if unit is OffsetUnit.UTF8:
+        return len(text.encode("utf-8"))
+    return len(text.encode("utf-16-le")) // 2
+
+
+def index(text: str, offset: int, unit: OffsetUnit) -> int:
+    """Code point index in `text` of the position `offset` units from its start.
+
+    Raises ValueError when `offset` lies outside `text` or inside a code point.
+    """
+    if not 0 <= offset <= length(text, unit):
+        raise ValueError(f"offset {offset} lies outside a text of {length(text, unit)} units")
+    if unit is OffsetUnit.CODEPOINT or text.isascii():
+        return offset
+    encoding, width = ("utf-8", 1) if unit is OffsetUnit.UTF8 else ("utf-16-le", 2)
+    head = text.encode(encoding)[: offset * width]
+    try:
+        return len(head.decode(encoding))
+    except UnicodeDecodeError:
+        raise ValueError(f"offset {offset} lies inside a code point") from None
