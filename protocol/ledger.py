@@ -87,9 +87,9 @@ class PartLedger:
         return self._marks.between(start, stop)
 
     def tail_confidence(self, start: int, stop: int) -> float | None:
-        """Chance that the text from `start` to `stop` stands: the product over its drafted tokens.
+        """Chance that the text from `start` to `stop` stands: the product over the tail's tokens.
 
-        1.0 for verified text; None where drafted text came without tokens or confidences.
+        1.0 for committed text; None where the tail came without tokens or confidences.
         """
         if stop <= self._committed.length:
             return 1.0
@@ -113,7 +113,7 @@ class PartLedger:
         before = self._committed.length
         end = before + len(text)
         same = common_prefix_length(self.tail, canonical)
-        self._marks.verify(tokens, end, end + len(tail), before + same)
+        self._marks.commit(tokens, before, end, before + same)
         if same < len(self.tail):
             self.cause = cause
         self.tail = tail
@@ -124,7 +124,7 @@ class PartLedger:
         if self.tail:
             self.cause = cause
         self.tail = ""
-        self._marks.drop_drafted()
+        self._marks.drop_tail()
 
     def close(self) -> None:
         self._require_empty_tail()
@@ -157,7 +157,7 @@ class Ledger:
         self._sha256 = hashlib.sha256()
 
     def draft(self, tail: str, tokens: Sequence[TokenLike] = (), cause: str | None = None) -> None:
-        """The tail is now `tail`; `tokens` are the drafted ones, which make up its end."""
+        """The tail is now `tail`, and `tokens` are the tokens it is made of (or none)."""
         self._require_not_ended()
         self.current.draft(tail, tokens, cause)
 
@@ -170,9 +170,8 @@ class Ledger:
     ) -> None:
         """`text` is committed and the tail is now `tail`.
 
-        `tokens` are those verified in this step; text of the last ones may be held in `tail`, or
-        cut away by a stop sequence. `cause` says why, when the earlier tail does not begin
-        `text + tail`.
+        `tokens` are the tokens `text` is made of (or none). `cause` says why, when the earlier tail
+        does not begin `text + tail`.
         """
         self._require_not_ended()
         self._sha256.update(self.current.verify(text, tail, tokens, cause))
