@@ -97,17 +97,20 @@ class TextStream:
     def draft(
         self, tokens: Sequence[int], confidences: Sequence[float]
     ) -> tuple[str, list[TokenText]]:
-        """The whole tail (held-back and drafted text) and the tokens it is made of; those held back
-        are verified, so their confidence is 1.
+        """The whole tail (held-back and drafted text) and the tokens it is made of.
 
+        `confidences` as in `Proposal`: each the chance of all tokens up to there. In the marks each
+        stands for its own token (the chance that it is accepted if all before it are), so that
+        the chance of any piece of the tail is a product; held-back tokens are verified: 1.
         Only for what is then sent: the tail counts as shown from now on.
         """
         pieces = self._detokenizer.peek(tokens)
         marks = [TokenText(held.id, held.length, held.logprob, 1.0) for held in self._held]
-        marks.extend(
-            TokenText(token, len(piece), None, confidence)
-            for token, piece, confidence in zip(tokens, pieces, confidences, strict=True)
-        )
+        before = 1.0
+        for token, piece, chance in zip(tokens, pieces, confidences, strict=True):
+            own = chance / before if before else 0.0
+            marks.append(TokenText(token, len(piece), None, own))
+            before = chance
         self._shown = self._held_text + "".join(pieces)
         return self._shown, marks
 

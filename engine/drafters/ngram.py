@@ -204,12 +204,11 @@ class _Stream:
 
 
 class NgramDrafter:
-    """A `Drafter` that copies. `special_ids` are never proposed: a draft ends before them."""
+    """A `Drafter` that copies; what it copies may well be a special token."""
 
     name = "ngram"
 
-    def __init__(self, special_ids: frozenset[int] = frozenset()) -> None:
-        self._special_ids = special_ids
+    def __init__(self) -> None:
         self._streams: dict[str, _Stream] = {}
         self._context = Calibration(CONTEXT_PRIOR)
         self._predicted = Calibration(PREDICTION_PRIOR)
@@ -277,8 +276,6 @@ class NgramDrafter:
             else:
                 break
             confidence *= calibration.chance(match + j)
-            if token in self._special_ids:
-                break
             if confidence < MIN_CONFIDENCE and (j > 0 or not calibration.explore(match)):
                 break
             proposal.tokens.append(token)

@@ -1,0 +1,248 @@
+"""The engine's process: frames from the gateway in, engine steps, frames out.
+
+`python -m engine.worker --socket PATH --config JSON`, started by the gateway. Two threads: the main
+one runs the engine, the other reads the socket. The process ends with its gateway: when the socket
+closes and, on Linux, when the kernel says that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import queue
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import NoReturn, Protocol, TypeAlias, assert_never
+
+import msgspec
+
+from engine.config import EngineConfig
+from engine.errors import EngineConfigError, EngineError, EngineRequestError
+from engine.frames import (
+    LENGTH_PREFIX_BYTES,
+    MAX_FRAME_BYTES,
+    Accepted,
+    Cancel,
+    Fatal,
+    FromEngine,
+    Loading,
+    Ready,
+    Rejected,
+    Start,
+    Step,
+    ToEngine,
+    WantDrafts,
+)
+
+EXIT_FAILED = 70
+EXIT_CONFIG = 78
+"""As in sysexits.h: a fault of ours, a setting that cannot be used."""
+EXIT_GRACE_S = 5.0
+"""How long the main thread may take to notice that the gateway is gone, before it is not asked."""
+PR_SET_PDEATHSIG = 1
+"""prctl(2)"""
+
+log = logging.getLogger("engine.worker")
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ToEngine)
+
+Progress: TypeAlias = Callable[[str, float | None], None]
+
+
+class EngineLike(Protocol):
+    """What the worker needs of an engine; `engine.engine.Engine` is the one."""
+
+    def info(self) -> Ready: ...
+    @property
+    def has_work(self) -> bool: ...
+    def add(self, start: Start) -> Accepted: ...
+    def cancel(self, stream: str) -> None: ...
+    def want_drafts(self, stream: str, wanted: bool) -> None: ...
+    def step(self, emit: Callable[[Step], None]) -> None: ...
+    def close(self) -> None: ...
+
+
+EngineMaker: TypeAlias = Callable[[EngineConfig, Progress], EngineLike]
+
+
+class GatewayGoneError(Exception):
+    """The socket is closed: there is nobody left to work for."""
+
+
+class _Link:
+    """The socket. `send` and `receive` are for the main thread; a reader thread fills the inbox,
+    bounded by what the gateway admits at once.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+        self._inbox: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
+        self._gone = threading.Event()
+        self._finished = threading.Event()
+        threading.Thread(target=self._read, name="gateway reader", daemon=True).start()
+
+    def send(self, frame: FromEngine) -> None:
+        """Blocks while the gateway is behind. Raises `GatewayGoneError`."""
+        _encoder.encode_into(frame, self._buffer, LENGTH_PREFIX_BYTES)
+        size = len(self._buffer) - LENGTH_PREFIX_BYTES
+        if size > MAX_FRAME_BYTES:
+            raise EngineError(f"a {type(frame).__name__} frame of {size} bytes is over the limit")
+        self._buffer[:LENGTH_PREFIX_BYTES] = size.to_bytes(LENGTH_PREFIX_BYTES, "big")
+        try:
+            self._socket.sendall(self._buffer)
+        except OSError as error:
+            raise GatewayGoneError from error
+
+    def receive(self, *, wait: bool) -> ToEngine | None:
+        """The next frame; None if there is none and `wait` is false. Raises `GatewayGoneError`."""
+        try:
+            frame = self._inbox.get(block=wait)
+        except queue.Empty:
+            return None
+        if frame is None:
+            raise GatewayGoneError
+        return frame
+
+    def progress(self, phase: str, fraction: float | None) -> None:
+        if self._gone.is_set():
+            raise GatewayGoneError
+        self.send(Loading(phase, fraction))
+
+    def finish(self) -> None:
+        """The main thread is done."""
+        self._finished.set()
+
+    def _read(self) -> None:
+        with self._socket.makefile("rb") as file:
+            try:
+                while len(prefix := file.read(LENGTH_PREFIX_BYTES)) == LENGTH_PREFIX_BYTES:
+                    size = int.from_bytes(prefix, "big")
+                    if size > MAX_FRAME_BYTES:
+                        raise EngineError(f"a frame of {size} bytes is over the limit")
+                    self._inbox.put(_decoder.decode(file.read(size)))
+            except (OSError, EngineError, msgspec.MsgspecError) as error:
+                log.error("gateway link broken: %s", error)
+        self._gone.set()
+        self._inbox.put(None)
+        if not self._finished.wait(EXIT_GRACE_S):
+            os._exit(EXIT_FAILED)
+
+
+def serve(sock: socket.socket, config: str, make_engine: EngineMaker) -> int:
+    """Run one engine until the gateway closes `sock`. Returns the process's exit status."""
+    link = _Link(sock)
+    try:
+        engine = make_engine(decode_config(config), link.progress)
+        link.send(engine.info())
+        try:
+            _run(engine, link)
+        finally:
+            engine.close()
+    except GatewayGoneError:
+        return 0
+    except EngineConfigError as error:
+        return _give_up(link, "invalid_config", f"{error.param}: {error.message}", EXIT_CONFIG)
+    except EngineError as error:
+        log.exception("engine error")
+        return _give_up(link, getattr(error, "code", "internal"), str(error), EXIT_FAILED)
+    except Exception as error:
+        log.exception("engine crashed")
+        return _give_up(link, "internal", f"{type(error).__name__}: {error}", EXIT_FAILED)
+    finally:
+        link.finish()
+
+
+def _give_up(link: _Link, code: str, message: str, status: int) -> int:
+    try:
+        link.send(Fatal(code, message))
+    except GatewayGoneError:
+        log.error("nobody left to tell: %s", message)
+    return status
+
+
+def _run(engine: EngineLike, link: _Link) -> NoReturn:
+    """Until `GatewayGoneError`. Frames are taken between steps; without work, waited for."""
+    while True:
+        frame = link.receive(wait=not engine.has_work)
+        while frame is not None:
+            _handle(engine, frame, link)
+            frame = link.receive(wait=False)
+        if engine.has_work:
+            engine.step(link.send)
+
+
+def _handle(engine: EngineLike, frame: ToEngine, link: _Link) -> None:
+    match frame:
+        case Start():
+            try:
+                link.send(engine.add(frame))
+            except EngineRequestError as error:
+                link.send(Rejected(frame.stream, error.code, error.message, error.param))
+        case Cancel():
+            engine.cancel(frame.stream)
+        case WantDrafts():
+            engine.want_drafts(frame.stream, frame.wanted)
+        case _:
+            assert_never(frame)
+
+
+def decode_config(text: str) -> EngineConfig:
+    """Raises `EngineConfigError` naming the setting and what is allowed."""
+    try:
+        return msgspec.json.decode(text, type=EngineConfig)
+    except msgspec.MsgspecError as error:
+        problem, _, path = str(error).partition(" - at ")
+        key = re.sub(r"\W", "", path)
+        properties = msgspec.json.schema(EngineConfig)["$defs"]["EngineConfig"]["properties"]
+        if key not in properties:
+            known = ", ".join(properties)
+            raise EngineConfigError(f"{problem}; settings: {known}", "config") from error
+        allowed = {k: v for k, v in properties[key].items() if k not in ("default", "description")}
+        text = msgspec.json.encode(allowed).decode()
+        raise EngineConfigError(f"{problem}; allowed: {text}", key) from error
+
+
+def _load_engine(config: EngineConfig, progress: Progress) -> EngineLike:
+    # Imported late: torch takes seconds, and the gateway should hear from us before.
+    progress("loading libraries", None)
+    from engine.engine import Engine
+
+    return Engine(config, progress)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent's thread ends. Linux only; elsewhere the
+    closing socket has to do.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m engine.worker", description=__doc__)
+    parser.add_argument("--socket", required=True, help="the gateway's unix socket")
+    parser.add_argument("--config", default="{}", help="EngineConfig as JSON")
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Ctrl-C reaches the whole terminal's group; when to stop is the gateway's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(arguments.socket)
+        return serve(sock, arguments.config, _load_engine)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
