@@ -1,0 +1,62 @@
+# Everything a clone needs: make setup, make serve, make test, make check.
+# A stamp in .setup/ says that a step is done; it is done again when what it read has changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMPS := .setup
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test check model clean
+
+help:
+	@echo 'make setup   virtual environment, dependencies, embedded model'
+	@echo 'make serve   set up and start the gateway on 127.0.0.1:8000 (ARGS="--port 9000 …")'
+	@echo 'make test    set up what tests need and run all of them, Python and JavaScript'
+	@echo 'make check   formatters, linters, type checkers, import contracts'
+	@echo 'make clean   remove what the targets above created here (not the model cache)'
+
+setup: $(STAMPS)/engine model
+
+serve: setup
+	@exec $(BIN)/wetink serve $(ARGS)
+
+test: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node model
+	@scripts/run_tests.sh $(BIN)/python clients/js
+
+check: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/node
+	@scripts/check.sh $(BIN) clients/js
+
+# Converts once into the user's cache; asked every time, because the cache is not ours alone.
+model: $(STAMPS)/engine
+	@$(BIN)/wetink pull
+
+$(STAMPS)/venv: scripts/make_venv.sh
+	@scripts/make_venv.sh $(PYTHON) .venv
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/engine: $(STAMPS)/venv pyproject.toml constraints.txt
+	@echo '==> Installing Wetink and its engine (PyTorch is 200 MB; this takes some minutes)'
+	@$(PIP) -e '.[engine]'
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/engine
+	@echo '==> Installing what the Python tests need'
+	@$(PIP) -e '.[engine,test]'
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/engine
+	@echo '==> Installing formatters, linters and type checkers'
+	@$(PIP) -e '.[engine,test,dev]'
+	@touch $@
+
+$(STAMPS)/node: clients/js/package.json clients/js/package-lock.json | $(STAMPS)/venv
+	@echo '==> Installing what the JavaScript tests need'
+	@scripts/install_node.sh clients/js
+	@touch $@
+
+clean:
+	rm -rf .venv $(STAMPS) clients/js/node_modules clients/js/dist
+	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,147 @@
+"""The ways in: start a stream, attach to one, or share one WebSocket among several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+import msgspec
+
+from protocol.client import ClientStream
+from protocol.codec import decode_request
+from protocol.errors import RequestError
+from protocol.events import IncludeItem, OffsetUnit
+from wetink.errors import RequestRefused
+from wetink.retry import Retry
+from wetink.subscription import Subscription
+from wetink.transports import AttachRequest, SSETransport, Transport, WebSocketTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from protocol.requests import GenerationRequest, Message, PolicySpec
+
+TransportName: TypeAlias = Literal["sse", "websocket"]
+_DEFAULT_RETRY = Retry()
+
+
+def stream(
+    url: str,
+    *,
+    prompt: str | None = None,
+    messages: Sequence[Message | Mapping[str, str]] | None = None,
+    policy: PolicySpec | str | None = None,
+    offsets: OffsetUnit | str = OffsetUnit.CODEPOINT,
+    transport: TransportName | Transport = "sse",
+    retry: Retry = _DEFAULT_RETRY,
+    **fields: Any,
+) -> Subscription:
+    """Starts a generation at the server `url` and reads it.
+
+    `fields` are those of `protocol.requests.GenerationRequest` (`max_tokens`, `temperature`,
+    `seed`, `stop`, `draft`, …). Raises RequestRefused at once for a field that no server takes.
+
+        async with wetink.stream(url, prompt="Once upon a time", policy="hold") as story:
+            async for text in story.committed():
+                …
+    """
+    own, chosen = _transport(url, transport)
+    request = _request(
+        {"prompt": prompt, "messages": messages, "policy": policy, "offsets": offsets, **fields}
+    )
+    reader = ClientStream(request.offsets)
+    return Subscription(chosen, request, reader, retry=retry, owns_transport=own)
+
+
+def attach(
+    url: str,
+    stream_id: str,
+    *,
+    cursor: str | None = None,
+    held: str | None = None,
+    policy: PolicySpec | str | None = None,
+    offsets: OffsetUnit | str = OffsetUnit.CODEPOINT,
+    include: Sequence[IncludeItem] = (),
+    transport: TransportName | Transport = "sse",
+    retry: Retry = _DEFAULT_RETRY,
+) -> Subscription:
+    """Reads a stream that somebody else started, or that an earlier subscription left at `cursor`.
+
+    Without a cursor it is read from its beginning. With one, the view begins with `held`: the
+    committed text of the current part that this reader kept, which ends at the cursor. Several
+    readers of one stream may have different policies. Raises RequestRefused for a broken cursor.
+    """
+    own, chosen = _transport(url, transport)
+    request = AttachRequest(
+        stream=stream_id,
+        cursor=cursor,
+        policy=policy,
+        offsets=OffsetUnit(offsets),
+        include=list(include),
+    )
+    try:
+        reader = ClientStream(request.offsets, cursor=cursor, held=held)
+    except RequestError as error:
+        raise _refused(error) from error
+    return Subscription(chosen, request, reader, retry=retry, owns_transport=own)
+
+
+def connect(url: str, *, headers: Mapping[str, str] | None = None) -> Connection:
+    """One WebSocket for several streams.
+
+    async with wetink.connect(url) as connection:
+        async with connection.stream(prompt="a") as a, connection.stream(prompt="b") as b:
+            …
+    """
+    return Connection(url, WebSocketTransport(url, headers=headers))
+
+
+class Connection:
+    """Streams that share a WebSocket. A slow reader of one does not hold up the others."""
+
+    def __init__(self, url: str, transport: WebSocketTransport) -> None:
+        self._url = url
+        self._transport = transport
+
+    def stream(self, **fields: Any) -> Subscription:
+        """As `wetink.stream`, without `url` and `transport`."""
+        return stream(self._url, transport=self._transport, **fields)
+
+    def attach(self, stream_id: str, **options: Any) -> Subscription:
+        """As `wetink.attach`, without `url` and `transport`."""
+        return attach(self._url, stream_id, transport=self._transport, **options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._transport.aclose()
+
+
+def _transport(url: str, transport: TransportName | Transport) -> tuple[bool, Transport]:
+    """The transport, and whether the subscription shall close it."""
+    match transport:
+        case "sse":
+            return True, SSETransport(url)
+        case "websocket":
+            return True, WebSocketTransport(url)
+        case _:
+            return False, transport
+
+
+def _request(fields: dict[str, Any]) -> GenerationRequest:
+    """Checked by the protocol's own decoder, so that a mistake reads the same here and there."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return decode_request(msgspec.json.encode(given))
+    except RequestError as error:
+        raise _refused(error) from error
+
+
+def _refused(error: RequestError) -> RequestRefused:
+    return RequestRefused(error.code, error.message, error.param)

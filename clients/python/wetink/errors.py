@@ -1,0 +1,52 @@
+"""Exceptions of the client library, by whose fault.
+
+`protocol.errors.WetinkError` is the base of them all. Their `code` is the protocol's error code
+(SPEC section 9) as a string, so that a newer server's codes pass through.
+"""
+
+from __future__ import annotations
+
+from protocol.errors import WetinkError
+
+
+class RequestRefused(WetinkError):
+    """The request cannot be served as it is. Nothing was generated, a retry would say the same.
+
+    `param` is a dotted path into the request ("policy.unit"), or None.
+    """
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(f"{message} [{code}]" if param is None else f"{message} [{code}: {param}]")
+        self.code = code
+        self.message = message
+        self.param = param
+
+
+class StreamFailed(WetinkError):
+    """The server gave this generation up. Committed text up to `at` stands, it is not complete."""
+
+    def __init__(self, code: str, message: str, at: int) -> None:
+        super().__init__(f"{message} [{code}]")
+        self.code = code
+        self.message = message
+        self.at = at
+
+
+class ProtocolViolation(WetinkError):
+    """The server sent what the protocol forbids; nothing after it can be trusted."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} [{code}]")
+        self.code = code
+        self.message = message
+
+
+class ConnectionLost(WetinkError):
+    """The stream was interrupted and could not be resumed within the allowed attempts.
+
+    The subscription's `cursor` is where `wetink.attach` can go on later.
+    """
+
+
+class Unreachable(ConnectionLost):
+    """Nobody answers at the server's address, so nothing was started."""

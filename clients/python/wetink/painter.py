@@ -1,0 +1,202 @@
+"""Draws a stream on a terminal: committed text once, the tail behind it, again and again.
+
+The tail is drawn after the committed text and erased by moving back over it, with relative motions,
+so that scrolling does no harm. That needs the cursor's place in cells. `_Pen` computes it and keeps
+the terminal to it: every cluster whose width terminals disagree about (emoji sequences, combining
+marks) is drawn with automatic wrapping off and followed by an absolute column.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from wcwidth import iter_graphemes, wcswidth, wcwidth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CSI = "\x1b["
+_DIM = f"{_CSI}2m"
+_STRUCK = f"{_CSI}0;9;31m"
+_PLAIN = f"{_CSI}0m"
+_ERASE_BELOW = f"{_CSI}J"
+_WRAP_OFF = f"{_CSI}?7l"
+_WRAP_ON = f"{_CSI}?7h"
+_FORCE_WRAP = " \r"
+"""In the margin: the space wraps, the carriage return goes back to where it was put."""
+
+_TAB_STOP = 8
+_FIRST_EMOJI = 0x1F000
+_MIN_COLUMNS = 8
+_CONTROL_PICTURES = 0x2400
+_DELETE = 0x7F
+_DELETE_PICTURE = "\u2421"
+_FIRST_C1 = 0x80
+_LAST_C1 = 0x9F
+
+
+class _Cluster(NamedTuple):
+    """A grapheme cluster as sent to the terminal, and its cells."""
+
+    text: str = ""
+    width: int = 0
+
+
+class Size(NamedTuple):
+    columns: int
+    lines: int
+
+
+class _Pen:
+    """Where text goes: `row` counts down from the start; `column` == `columns` is the margin, where
+    the next cell wraps first.
+    """
+
+    def __init__(self, column: int, columns: int) -> None:
+        self.row = 0
+        self.column = column
+        self.columns = columns
+        self.last: _Cluster = _Cluster()
+
+    def put(self, text: str) -> str:
+        """Moves over `text`; returns what makes a terminal do the same."""
+        return "".join(self._put(cluster) for cluster in iter_graphemes(text))
+
+    def _put(self, cluster: str) -> str:
+        if cluster in ("\n", "\r\n"):
+            self.row += 1
+            self.column = 0
+            return "\r\n"
+        if cluster == "\t":
+            cells = min(_TAB_STOP - self.column % _TAB_STOP, max(self.columns - self.column, 1))
+            return "".join(self._plain(" ", 1) for _ in range(cells))
+        cluster = "".join(map(_visible, cluster))
+        width = max(wcswidth(cluster), 0)
+        if len(cluster) > 1 or width == 0 or ord(cluster) >= _FIRST_EMOJI:
+            return self._disputed(cluster, width)
+        return self._plain(cluster, width)
+
+    def _plain(self, cluster: str, width: int) -> str:
+        filler = ""
+        if self.column + width > self.columns:
+            filler = " " * (self.columns - self.column)
+            self.row += 1
+            self.column = 0
+        self.column += width
+        self.last = _Cluster(cluster, width)
+        return filler + cluster
+
+    def _disputed(self, cluster: str, width: int) -> str:
+        """Never ends in the margin, where an absolute column could not say so."""
+        filler = ""
+        if width and self.column + width >= self.columns:
+            filler = " " * (self.columns - self.column) + _FORCE_WRAP
+            self.row += 1
+            self.column = 0
+        self.column += width
+        if self.column == self.columns:
+            self.last = _Cluster(self.last.text + cluster, self.last.width)
+            return cluster
+        return f"{filler}{_WRAP_OFF}{cluster}{_WRAP_ON}{_CSI}{self.column + 1}G"
+
+
+class Painter:
+    """`write` takes text for the terminal; `size` is asked before every drawing."""
+
+    def __init__(self, write: Callable[[str], None], size: Callable[[], Size]) -> None:
+        self._write = write
+        self._size = size
+        self._columns: int = 0
+        self._line = ""
+        """Committed text since its last newline: what a resized terminal wraps anew."""
+        self._column: int = 0
+        self._last: _Cluster = _Cluster()
+        self._tail = ""
+        self._struck = ""
+        self._drawn: list[str] = []
+        """The clusters that stand on the screen behind the committed text."""
+
+    def update(self, committed: str, tail: str, struck: str = "") -> None:
+        """Adds `committed`, then shows `tail` dim and `struck` (just taken back) struck through."""
+        if not committed and (tail, struck) == (self._tail, self._struck):
+            return
+        size = self._size()
+        columns = max(size.columns, _MIN_COLUMNS)
+        self._tail, self._struck = tail, struck
+        sequence = self._erase(columns) + self._commit(committed, columns)
+        self._write(sequence + self._draw(tail, struck, columns, max(size.lines - 1, 1)))
+
+    def unstrike(self) -> None:
+        """What was taken back has been shown long enough."""
+        self.update("", self._tail)
+
+    def close(self) -> None:
+        """Leaves the committed text alone on the screen and the cursor on a line of its own."""
+        self.update("", "")
+        if self._column:
+            self._write("\r\n")
+            self._line, self._column = "", 0
+
+    def _erase(self, columns: int) -> str:
+        if columns != self._columns:
+            self._columns = columns
+            pen = _Pen(0, columns)
+            pen.put(self._line)
+            self._column, self._last = pen.column, pen.last
+        if not self._drawn:
+            return ""
+        pen = _Pen(self._column, columns)
+        for cluster in self._drawn:
+            pen.put(cluster)
+        self._drawn = []
+        up = f"{_CSI}{pen.row}A" if pen.row else ""
+        if self._column < columns:
+            return f"{up}{_CSI}{self._column + 1}G{_ERASE_BELOW}"
+        # A cursor motion never lands *in* the margin; writing the last cluster again does.
+        last = self._last
+        return f"{up}{_CSI}{columns - last.width + 1}G{_ERASE_BELOW}{last.text}"
+
+    def _commit(self, text: str, columns: int) -> str:
+        pen = _Pen(self._column, columns)
+        pen.last = self._last
+        sequence = pen.put(text)
+        self._column, self._last = pen.column, pen.last
+        _, newline, rest = text.rpartition("\n")
+        self._line = rest if newline else self._line + rest
+        return sequence
+
+    def _draw(self, tail: str, struck: str, columns: int, lines: int) -> str:
+        """At most `lines` rows: what has scrolled off the screen can no longer be erased."""
+        pen = _Pen(self._column, columns)
+        sequence = ""
+        for style, text in ((_DIM, _drawable(tail)), (_STRUCK, _drawable(struck))):
+            drawn = ""
+            for cluster in iter_graphemes(text):
+                cells = pen.put(cluster)
+                if pen.row >= lines:
+                    return sequence + (f"{style}{drawn}{_PLAIN}" if drawn else "")
+                self._drawn.append(cluster)
+                drawn += cells
+            if drawn:
+                sequence += f"{style}{drawn}{_PLAIN}"
+        return sequence
+
+
+def _drawable(text: str) -> str:
+    """Without leading marks: they would stick to committed text, where no erasing reaches them."""
+    start = 0
+    while start < len(text) and text[start] not in "\n\t\r" and wcwidth(text[start]) == 0:
+        start += 1
+    return text[start:]
+
+
+def _visible(character: str) -> str:
+    """A model must not move the cursor: control characters are shown, not sent."""
+    code = ord(character)
+    if code < 0x20:
+        return chr(_CONTROL_PICTURES + code)
+    if code == _DELETE:
+        return _DELETE_PICTURE
+    if _FIRST_C1 <= code <= _LAST_C1:
+        return f"<{code:02X}>"
+    return character

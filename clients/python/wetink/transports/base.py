@@ -1,0 +1,85 @@
+"""What a subscription needs from a transport, and nothing about how it is done."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from protocol.errors import ErrorCode, WetinkError
+from protocol.events import IncludeItem, OffsetUnit, ServerEvent
+from protocol.requests import GenerationRequest, PolicySpec
+
+IDLE_TIMEOUT_S = 45.0
+"""A server sends a heartbeat about every 15 s; after three missed ones the connection is dead."""
+
+CONNECT_TIMEOUT_S = 10.0
+
+RETRYABLE_REFUSALS: frozenset[str] = frozenset(
+    {
+        ErrorCode.TOO_MANY_STREAMS,
+        ErrorCode.OVERLOADED,
+        ErrorCode.ENGINE_UNAVAILABLE,
+        ErrorCode.SHUTTING_DOWN,
+        ErrorCode.SLOW_READER,
+        ErrorCode.ALREADY_ATTACHED,
+        ErrorCode.INTERNAL,
+    }
+)
+"""Refusals of a *resume* that pass with time. `already_attached`: the server has not yet noticed
+that the connection this one replaces is gone."""
+
+
+class Interrupted(WetinkError):
+    """The transport ended, or never began, without `finish` or `error`.
+
+    `retry_after`: seconds the server asked to wait, where it did.
+    `unreachable`: no request can have reached the server.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, unreachable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.unreachable = unreachable
+
+
+class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which stream, from where on (None: from the beginning), and how it shall be shown."""
+
+    stream: str
+    cursor: str | None = None
+    policy: PolicySpec | str | None = None
+    offsets: OffsetUnit = OffsetUnit.CODEPOINT
+    include: list[IncludeItem] = []
+
+
+class Attachment(Protocol):
+    """One reader's connection to one stream."""
+
+    async def receive(self) -> ServerEvent:
+        """The next event. Raises `Interrupted` when the transport ends, `ProtocolViolation` when it
+        carries something else than events. Not called again after `finish` or `error`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Stops reading; the generation goes on. Idempotent."""
+        ...
+
+
+class Transport(Protocol):
+    """Raises `RequestRefused` for a request that cannot be served, `Interrupted` otherwise."""
+
+    async def start(self, request: GenerationRequest) -> Attachment: ...
+
+    async def attach(self, request: AttachRequest) -> Attachment | None:
+        """None: the stream is finished and this reader already holds all of it."""
+        ...
+
+    async def cancel(self, stream: str) -> None:
+        """Ends the generation. Idempotent, and fine for a stream that is already gone."""
+        ...
+
+    async def aclose(self) -> None: ...
