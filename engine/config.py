@@ -10,14 +10,16 @@ from msgspec import Meta
 PositiveInt = Annotated[int, Meta(ge=1)]
 
 MAX_DRAFT_LENGTH = 16
-"""Rows a single sequence may add to a verification step; more never paid off on any drafter we have."""
+"""Rows a single sequence may add to a verification step; more never paid off on any drafter we
+have.
+"""
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model, one device.
 
-    `mode` "exact" promises bitwise the same text whatever the batch, draft length, chunking or cache state.
-    `kv_blocks` None: as many as fit into `kv_memory_mib`.
+    `mode` "exact" promises bitwise the same text whatever the batch, draft length, chunking or
+    cache state. `kv_blocks` None: as many as fit into `kv_memory_mib`.
     """
 
     model: str = "smollm2-135m-instruct"
@@ -33,7 +35,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_step_tokens: PositiveInt = 256
     """Most rows in one step: decode and draft rows first, the rest goes to prefill chunks."""
     block_size: Literal[16, 32, 64] = 16
-    """Tokens per KV block. Attention runs over whole blocks, so this is a multiple of 16 (see attention.py)."""
+    """Tokens per KV block. Attention runs over whole blocks, so this is a multiple of 16 (see
+    attention.py).
+    """
     kv_blocks: PositiveInt | None = None
     kv_memory_mib: PositiveInt = 512
     prefix_cache: bool = True
@@ -43,4 +47,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     draft_length: Annotated[int, Meta(ge=0, le=MAX_DRAFT_LENGTH)] = 8
     """Most tokens drafted per sequence and step."""
     adaptive_draft: bool = True
-    """Choose the length per step from measured acceptance and measured step cost, up to `draft_length`."""
+    """Choose the length per step from measured acceptance and measured step cost, up to
+    `draft_length`.
+    """

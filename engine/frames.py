@@ -28,7 +28,7 @@ class _Frame(msgspec.Struct, frozen=True, tag_field="t", array_like=True):
 
 
 class TokenText(msgspec.Struct, frozen=True, array_like=True):
-    """One token and how many code points of text it completed (0 while its bytes are incomplete)."""
+    """One token and how many code points of text it completed (0: its bytes are incomplete)."""
 
     id: int
     n: int
@@ -47,7 +47,7 @@ class TokenCounts(msgspec.Struct, frozen=True, array_like=True):
     steps: int = 0
 
 
-class Drafted(_Frame, tag="drafted"):
+class Drafted(_Frame, frozen=True, tag="drafted"):
     """Proposed, not verified. Leaves before its verification starts."""
 
     stream: str
@@ -55,7 +55,7 @@ class Drafted(_Frame, tag="drafted"):
     tokens: list[TokenText]
 
 
-class Verified(_Frame, tag="verified"):
+class Verified(_Frame, frozen=True, tag="verified"):
     """The verdict: `text` is committed; `tail` (text held back for a possible stop sequence) is
     what remains.
 
@@ -70,7 +70,7 @@ class Verified(_Frame, tag="verified"):
     tokens: list[TokenText]
 
 
-class Finished(_Frame, tag="finished"):
+class Finished(_Frame, frozen=True, tag="finished"):
     """After the stream's last `Verified`; its tail is empty by then."""
 
     stream: str
@@ -78,7 +78,7 @@ class Finished(_Frame, tag="finished"):
     counts: TokenCounts
 
 
-class StreamFailed(_Frame, tag="stream_failed"):
+class StreamFailed(_Frame, frozen=True, tag="stream_failed"):
     """The engine gave this one stream up; committed text stands."""
 
     stream: str
@@ -90,19 +90,19 @@ class StreamFailed(_Frame, tag="stream_failed"):
 EngineEvent: TypeAlias = Drafted | Verified | Finished | StreamFailed
 
 
-class Step(_Frame, tag="step"):
+class Step(_Frame, frozen=True, tag="step"):
     """All events of one draft or one verification, for all streams in the batch."""
 
     events: list[EngineEvent]
 
 
-class Accepted(_Frame, tag="accepted"):
+class Accepted(_Frame, frozen=True, tag="accepted"):
     stream: str
     prompt_tokens: int
     seed: int
 
 
-class Rejected(_Frame, tag="rejected"):
+class Rejected(_Frame, frozen=True, tag="rejected"):
     """The request cannot run: `code`, `message`, `param` as in the public error body."""
 
     stream: str
@@ -111,14 +111,14 @@ class Rejected(_Frame, tag="rejected"):
     param: str | None
 
 
-class Loading(_Frame, tag="loading"):
+class Loading(_Frame, frozen=True, tag="loading"):
     """Progress before `Ready`: what is being done, and 0…1 where it can be told."""
 
     phase: str
     fraction: float | None
 
 
-class Ready(_Frame, tag="ready"):
+class Ready(_Frame, frozen=True, tag="ready"):
     model: str
     context_length: int
     vocab_size: int
@@ -128,7 +128,7 @@ class Ready(_Frame, tag="ready"):
     block_size: int
 
 
-class Fatal(_Frame, tag="fatal"):
+class Fatal(_Frame, frozen=True, tag="fatal"):
     """The engine cannot start (or go on); the process ends after this frame."""
 
     code: str
@@ -143,7 +143,7 @@ class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
     content: str
 
 
-class Start(_Frame, tag="start"):
+class Start(_Frame, frozen=True, tag="start"):
     """Begin a stream, or continue one: `committed` are tokens an earlier engine already verified.
 
     Exactly one of `prompt` and `messages` is set. A continued stream's first `Verified` carries
@@ -164,11 +164,11 @@ class Start(_Frame, tag="start"):
     """How many code points of text the committed tokens have already put into the ledger."""
 
 
-class Cancel(_Frame, tag="cancel"):
+class Cancel(_Frame, frozen=True, tag="cancel"):
     stream: str
 
 
-class WantDrafts(_Frame, tag="want_drafts"):
+class WantDrafts(_Frame, frozen=True, tag="want_drafts"):
     """Whether any subscriber shows tentative text; without one, `Drafted` events are not sent."""
 
     stream: str

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
+
+Number = TypeVar("Number", int, float)
+
+
+class SamplingDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's generation config recommends; None where it says nothing."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,3 +39,23 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float = 1.0
     logit_bias: dict[int, float] = {}
     logprobs: bool = False
+
+    def completed(self, defaults: SamplingDefaults) -> SamplingParams:
+        """With the model's own defaults where the request left a choice open."""
+        return msgspec.structs.replace(
+            self,
+            temperature=_first(self.temperature, defaults.temperature, 1.0),
+            top_p=_first(self.top_p, defaults.top_p, 1.0),
+            top_k=_first(self.top_k, defaults.top_k, 0),
+            min_p=_first(self.min_p, defaults.min_p, 0.0),
+        )
+
+    def limited(self, max_tokens: int) -> SamplingParams:
+        """With at most `max_tokens` tokens of completion."""
+        return msgspec.structs.replace(self, max_tokens=min(self.max_tokens, max_tokens))
+
+
+def _first(asked: Number | None, default: Number | None, neutral: Number) -> Number:
+    if asked is not None:
+        return asked
+    return neutral if default is None else default

@@ -1,0 +1,380 @@
+"""The engine: step() = schedule → draft → run → verify → postprocess, for all sequences at once."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.batch import Span
+from engine.draft_length import drafting_limit, worthwhile
+from engine.drafters.base import Drafter, Proposal
+from engine.drafters.model import ModelDrafter
+from engine.errors import EngineRequestError, IntegrityError
+from engine.frames import (
+    Accepted,
+    Drafted,
+    EngineEvent,
+    Finished,
+    Ready,
+    Start,
+    Step,
+    TokenCounts,
+    Verified,
+)
+from engine.loading import Parts, load
+from engine.sampler import Sampler, Verdict
+from engine.sequence import Sequence
+from engine.text import TextStream, VerifiedText
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from engine.config import EngineConfig
+    from engine.scheduler import Scheduled
+
+SEED_BITS = 63
+NO_DRAFT = Proposal([], [])
+
+
+class _Live(NamedTuple):
+    """What the engine keeps of a stream besides its sequence."""
+
+    sequence: Sequence
+    text: TextStream
+    ends: frozenset[int]
+    """Token ids that end it."""
+
+
+class Engine:
+    """Draft/verify decoding of many streams on one model. Used by one thread only."""
+
+    def __init__(self, config: EngineConfig, progress: Callable[[str, float | None], None]) -> None:
+        """Loads everything and measures the machine; `progress(phase, fraction)` is told about it.
+
+        Raises CheckpointError or EngineConfigError when the model cannot be served as configured.
+        """
+        parts: Parts = load(config, progress)
+        self._config = config
+        self._name = parts.name
+        self._prompts = parts.prompts
+        self._defaults = parts.defaults
+        self._eos = parts.eos_token_ids
+        self._special = parts.special_token_ids
+        self._table = parts.table
+        self._runner = parts.runner
+        self._scheduler = parts.scheduler
+        self._context = parts.context_length
+        self._live: dict[str, _Live] = {}
+        self._sequences: dict[str, Sequence] = parts.sequences
+        self._samplers: dict[str, Sampler] = parts.samplers
+        self._drafters: dict[str, Drafter] = parts.drafters
+        self._costs = parts.costs
+        self._no_drafts: set[str] = set()
+        """Streams nobody wants to see drafts of."""
+        self._outbox: list[EngineEvent] = []
+        """Endings that came between steps."""
+        self._arrivals = 0
+
+    def info(self) -> Ready:
+        blocks = self._scheduler.blocks
+        return Ready(
+            model=self._name,
+            context_length=self._context,
+            vocab_size=self._runner.model.shape.vocab,
+            dtype=self._config.dtype,
+            drafters=sorted(self._drafters),
+            kv_blocks=blocks.num_blocks,
+            block_size=blocks.block_size,
+        )
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work or bool(self._outbox)
+
+    def add(self, start: Start) -> Accepted:
+        """Admit a stream. Raises EngineRequestError, naming the field, when it cannot run."""
+        if len(self._live) >= self._config.max_sequences + self._config.max_waiting:
+            raise EngineRequestError("overloaded", "the engine's waiting queue is full")
+        prompt, at_start = self._encode(start)
+        sampling = start.sampling.completed(self._defaults)
+        self._check_tokens(sampling.logit_bias, "logit_bias")
+        self._check_tokens(dict.fromkeys(sampling.stop_token_ids), "stop_token_ids")
+        room = self._context - len(prompt)
+        if room < 1:
+            raise EngineRequestError(
+                "context_exceeded",
+                f"the prompt has {len(prompt)} tokens; this model takes at most {self._context - 1}"
+                " and a completion of at least one",
+                "messages" if start.prompt is None else "prompt",
+            )
+        drafter = start.drafter or self._config.drafter
+        if drafter != "none" and drafter not in self._drafters:
+            raise EngineRequestError(
+                "invalid_value",
+                f"drafter {drafter!r} is not loaded; loaded: {', '.join(sorted(self._drafters))}",
+                "draft.drafter",
+            )
+        seed = sampling.seed if sampling.seed is not None else secrets.randbits(SEED_BITS)
+        asked = self._config.draft_length if start.draft_length is None else start.draft_length
+        self._arrivals += 1
+        sequence = Sequence(
+            start.stream,
+            prompt,
+            start.committed,
+            sampling.limited(room),
+            seed=seed,
+            priority=start.priority,
+            arrival=self._arrivals,
+            max_draft=min(asked, self._config.draft_length) if drafter != "none" else 0,
+            drafter=drafter,
+        )
+        text = TextStream(self._table, sampling.stop, at_start=at_start)
+        if start.committed:
+            text.resume(start.committed, start.committed_chars)
+        self._enter(start, sequence, text)
+        return Accepted(start.stream, len(prompt), seed)
+
+    def cancel(self, stream: str) -> None:
+        """End a stream now; its `Finished` comes with the next step. Idempotent."""
+        live = self._live.get(stream)
+        if live is not None:
+            self._outbox += self._finish(live, "cancelled", live.text.finish("cancelled"))
+
+    def want_drafts(self, stream: str, wanted: bool) -> None:
+        if stream not in self._live:
+            return
+        if wanted:
+            self._no_drafts.discard(stream)
+        else:
+            self._no_drafts.add(stream)
+
+    def step(self, emit: Callable[[Step], None]) -> None:
+        """One draft/verify round; `emit` gets drafts before they are verified, then verdicts."""
+        if self._outbox:
+            events, self._outbox = self._outbox, []
+            emit(Step(events))
+        if not self._scheduler.has_work:
+            return
+        plan = self._scheduler.schedule()
+        if not plan:
+            raise IntegrityError("there is work, but nothing could be scheduled")
+        drafts = self._draft(plan)
+        shown = self._drafted_events(plan, drafts)
+        if shown:
+            emit(Step(shown))
+        logits = self._runner.run([_span(item, d) for item, d in zip(plan, drafts, strict=True)])
+        verdicts = self._verify(plan, drafts, logits)
+        events = self._postprocess(plan, drafts, verdicts)
+        if events:
+            emit(Step(events))
+
+    def check_integrity(self) -> None:
+        """Raise IntegrityError unless blocks and sequences agree. For between any two steps."""
+        self._scheduler.blocks.check_integrity(list(self._scheduler.sequences()))
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._live.clear()
+        self._drafters.clear()
+
+    def _encode(self, start: Start) -> tuple[list[int], bool]:
+        """Prompt tokens, and whether the completion begins a text of its own."""
+        if start.messages is not None:
+            messages = [{"role": m.role, "content": m.content} for m in start.messages]
+            return self._prompts.encode_chat(messages), True
+        tokens = self._prompts.encode(start.prompt or "")
+        if not tokens:
+            raise EngineRequestError("invalid_value", "the prompt must not be empty", "prompt")
+        return tokens, not self._table.has_text(tokens)
+
+    def _check_tokens(self, tokens: dict[int, float] | dict[int, None], param: str) -> None:
+        vocab = self._runner.model.shape.vocab
+        for token in tokens:
+            if not 0 <= token < vocab:
+                raise EngineRequestError(
+                    "invalid_value", f"token id {token} is not in 0 … {vocab - 1}", param
+                )
+
+    def _enter(self, start: Start, sequence: Sequence, text: TextStream) -> None:
+        sampling = sequence.sampling
+        ends = frozenset(sampling.stop_token_ids)
+        if not sampling.ignore_eos:
+            ends |= self._eos
+        live = _Live(sequence, text, ends)
+        self._live[start.stream] = live
+        self._sequences[start.stream] = sequence
+        vocab = self._runner.model.shape.vocab
+        self._samplers[start.stream] = Sampler(sampling, sequence.seed, vocab)
+        if not start.want_drafts:
+            self._no_drafts.add(start.stream)
+        if sequence.max_draft:
+            self._drafters[sequence.drafter].begin(
+                start.stream,
+                sequence.tokens[: sequence.prompt_length],
+                self._prompts.encode_continuation(start.prediction or ""),
+            )
+        self._scheduler.add(sequence)
+        if text.stopped:
+            self._outbox += self._finish(live, "stop", text.finish())
+        elif sequence.remaining < 1:
+            self._outbox += self._finish(live, "length", text.finish())
+
+    def _draft(self, plan: list[Scheduled]) -> list[Proposal]:
+        """A proposal per scheduled sequence, cut to what is worth verifying in this step."""
+        rows = sum(item.rows for item in plan)
+        proposals = [NO_DRAFT] * len(plan)
+        for name, drafter in self._drafters.items():
+            members = [
+                n
+                for n, item in enumerate(plan)
+                if item.draft_limit and item.sequence.drafter == name
+            ]
+            if not members:
+                continue
+            items = [
+                (plan[n].sequence, self._limit(drafter, plan[n].draft_limit, len(members)))
+                for n in members
+            ]
+            for n, proposal in zip(members, drafter.propose(items), strict=True):
+                proposals[n] = self._without_special(proposal)
+        if self._config.adaptive_draft:
+            kept = worthwhile(proposals, rows, self._costs.verify)
+            proposals = [
+                Proposal(p.tokens[:k], p.confidence[:k])
+                for p, k in zip(proposals, kept, strict=True)
+            ]
+        return proposals
+
+    def _limit(self, drafter: Drafter, limit: int, sequences: int) -> int:
+        """Most tokens to ask a drafter for: one that runs a model must earn its passes."""
+        if not self._config.adaptive_draft or not isinstance(drafter, ModelDrafter):
+            return limit
+        draft = self._costs.draft
+        if draft is None:
+            return limit
+        return drafting_limit(drafter.acceptance, limit, sequences, self._costs.verify, draft)
+
+    def _without_special(self, proposal: Proposal) -> Proposal:
+        """Drafts never run past the end of a text or a special token."""
+        for place, token in enumerate(proposal.tokens):
+            if token in self._special:
+                return Proposal(proposal.tokens[:place], proposal.confidence[:place])
+        return proposal
+
+    def _drafted_events(self, plan: list[Scheduled], drafts: list[Proposal]) -> list[EngineEvent]:
+        events: list[EngineEvent] = []
+        for item, draft in zip(plan, drafts, strict=True):
+            stream = item.sequence.stream
+            if draft.tokens and stream not in self._no_drafts:
+                tail, tokens = self._live[stream].text.draft(draft.tokens, draft.confidence)
+                events.append(Drafted(stream, tail, tokens))
+        return events
+
+    def _verify(
+        self, plan: list[Scheduled], drafts: list[Proposal], logits: torch.Tensor
+    ) -> list[Verdict | None]:
+        """One verdict per scheduled sequence; None for a prefill chunk that is not the last.
+
+        logits [sampled rows, vocab]: for each sequence that samples, a row per draft token and one
+        more.
+        """
+        verdicts: list[Verdict | None] = []
+        row = 0
+        for item, draft in zip(plan, drafts, strict=True):
+            if not item.samples:
+                verdicts.append(None)
+                continue
+            sequence = item.sequence
+            count = len(draft.tokens) + 1
+            verdicts.append(
+                self._samplers[sequence.stream].verify(
+                    logits[row : row + count], sequence.tokens, sequence.prompt_length, draft.tokens
+                )
+            )
+            row += count
+        return verdicts
+
+    def _postprocess(
+        self, plan: list[Scheduled], drafts: list[Proposal], verdicts: list[Verdict | None]
+    ) -> list[EngineEvent]:
+        events: list[EngineEvent] = []
+        for item, draft, verdict in zip(plan, drafts, verdicts, strict=True):
+            sequence = item.sequence
+            sequence.computed += item.rows
+            if verdict is not None:
+                events += self._advance(sequence, draft, verdict)
+            elif sequence.stream in self._live:
+                self._scheduler.blocks.register(sequence)
+        return events
+
+    def _advance(self, sequence: Sequence, draft: Proposal, verdict: Verdict) -> list[EngineEvent]:
+        """Commit a verdict: tokens, text, blocks, and the end of the stream if this is it."""
+        live = self._live[sequence.stream]
+        kept, reason = _until_end(verdict.tokens, live.ends, sequence.remaining)
+        logprobs = verdict.logprobs and verdict.logprobs[: len(kept)]
+        verified = live.text.verify(kept, logprobs)
+        if verified.stopped:
+            kept, reason = kept[: verified.consumed], "stop"
+        accepted = min(verdict.accepted, len(kept))
+        sequence.steps += 1
+        sequence.drafted += len(draft.tokens)
+        sequence.accepted += accepted
+        sequence.tokens += kept
+        sequence.computed += accepted
+        if draft.tokens:
+            self._drafters[sequence.drafter].observe(sequence.stream, len(draft.tokens), accepted)
+        blocks = self._scheduler.blocks
+        blocks.trim(sequence)
+        blocks.register(sequence)
+        events = _verified_events(sequence.stream, verified)
+        if reason is not None:
+            events += self._finish(live, reason, live.text.finish())
+        return events
+
+    def _finish(self, live: _Live, reason: str, rest: VerifiedText) -> list[EngineEvent]:
+        """Last events of a stream; everything it held is given back."""
+        sequence = live.sequence
+        stream = sequence.stream
+        self._scheduler.remove(sequence)
+        if sequence.max_draft:
+            self._drafters[sequence.drafter].end(stream)
+        del self._live[stream], self._sequences[stream], self._samplers[stream]
+        self._no_drafts.discard(stream)
+        counts = TokenCounts(
+            prompt=sequence.prompt_length,
+            cached_prompt=sequence.cached_prompt,
+            completion=sequence.completion_length,
+            drafted=sequence.drafted,
+            accepted=sequence.accepted,
+            steps=sequence.steps,
+        )
+        return [*_verified_events(stream, rest), Finished(stream, reason, counts)]
+
+
+def _span(item: Scheduled, draft: Proposal) -> Span:
+    sequence = item.sequence
+    start = sequence.computed
+    tokens = sequence.tokens[start : start + item.rows] + draft.tokens
+    logits_from = item.rows - 1 if item.samples else len(tokens)
+    return Span(tokens, start, sequence.block_table, logits_from)
+
+
+def _until_end(
+    tokens: list[int], ends: frozenset[int], remaining: int
+) -> tuple[list[int], str | None]:
+    """Tokens that count, and why the stream ends after them, if it does."""
+    for place, token in enumerate(tokens):
+        if token in ends:
+            return tokens[:place], "stop"
+        if place + 1 == remaining:
+            return tokens[: place + 1], "length"
+    return tokens, None
+
+
+def _verified_events(stream: str, verified: VerifiedText) -> list[EngineEvent]:
+    """Nothing, where nothing was committed and no tail changed."""
+    if not (verified.text or verified.tail or verified.cause or verified.tokens):
+        return []
+    return [Verified(stream, verified.text, verified.tail, verified.cause, verified.tokens)]
