@@ -17,6 +17,11 @@ class Policy(Protocol):
     """
 
     @property
+    def described(self) -> dict[str, object]:
+        """The policy as `open` reports it."""
+        ...
+
+    @property
     def wants_drafts(self) -> bool:
         """Whether this reader may ever see text that is not committed."""
         ...

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
-import sentencex
+import sentencex  # pyright: ignore[reportMissingTypeStubs]
 from icu4py.breakers import WordBreaker
 
 Finder: TypeAlias = Callable[[str], int]
 """Committed text since the last boundary → code points up to the last certain one, 0 for none."""
 
 
-_segment: Callable[[str, str], list[str]] = sentencex.segment  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+_segment: Callable[[str, str], list[str]] = cast("Any", sentencex).segment
 
 _FULLWIDTH_STOPS = "。！？｡．"
 _BEHIND_SENTENCE = re.compile(r"\S{3}|\S+\s")

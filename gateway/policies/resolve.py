@@ -94,9 +94,14 @@ class SpecPolicy:
     """
 
     def __init__(self, spec: PolicySpec) -> None:
+        self._described = describe_policy(spec)
         self._spec = spec
         self._part: int | None = None
         self._current: PartPolicy = HoldPart()
+
+    @property
+    def described(self) -> dict[str, object]:
+        return self._described
 
     @property
     def wants_drafts(self) -> bool:

@@ -1,0 +1,100 @@
+"""The ASGI application: routes, refusals, and a backend that starts while the gateway answers."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway.errors import BackendError
+from gateway.middleware import BodyLimit, Doorkeeper, allowed_hosts_for
+from gateway.service import Gateway
+from gateway.transports import http, meta, openai, ws
+from gateway.transports.attachment import LAST_EVENT_ID
+from protocol.errors import ErrorCode, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from gateway.backends.base import Backend
+    from gateway.clock import Clock
+    from gateway.config import GatewayConfig
+
+logger = logging.getLogger("wetink.gateway")
+
+
+def create_app(
+    config: GatewayConfig, backend: Backend, make_clock: Callable[[], Clock] | None = None
+) -> Starlette:
+    """`backend` is started when the application is, and stopped with it.
+
+    `make_clock` is called on the event loop; None: the loop's own clock. The `Gateway` is
+    `app.state.gateway` once the application has started.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        gateway = Gateway(config, backend, make_clock() if make_clock else None)
+        app.state.gateway = gateway
+        gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.stop()
+
+    server = config.server
+    return Starlette(
+        routes=[*http.routes(), *ws.routes(), *openai.routes(), *meta.routes()],
+        lifespan=lifespan,
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=server.allowed_origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["Content-Type", LAST_EVENT_ID, "Authorization"],
+                expose_headers=["Location", "Content-Location", "Retry-After"],
+            ),
+            Middleware(
+                Doorkeeper,
+                allowed_hosts=allowed_hosts_for(server.host, server.allowed_hosts),
+                allowed_origins=server.allowed_origins,
+            ),
+            Middleware(BodyLimit, max_bytes=config.limits.body_bytes),
+        ],
+        exception_handlers={
+            RequestError: _refused,
+            BackendError: _refused,
+            HTTPException: _not_routed,
+            Exception: _broken,
+        },
+    )
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    return http.refusal(cast("RequestError | BackendError", error))
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router."""
+    not_routed = cast("HTTPException", error)
+    if not_routed.status_code == 405:
+        allowed = (not_routed.headers or {}).get("Allow", "")
+        response = http.error_response(
+            ErrorCode.METHOD_NOT_ALLOWED, f"allowed methods here: {allowed}"
+        )
+        response.headers["Allow"] = allowed
+        return response
+    return http.error_response(ErrorCode.NOT_FOUND, f"there is nothing at {request.url.path[:200]}")
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    """Our own bug; the server logs the traceback, the user learns nothing of it."""
+    return http.error_response(ErrorCode.INTERNAL, "the gateway failed; this is its own fault")

@@ -1,0 +1,204 @@
+"""uvicorn around the application: how it listens, and how it ends without cutting anyone off."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from gateway.app import create_app
+from gateway.errors import ConfigError
+from gateway.outlet import ABORT_EXTENSION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+    from starlette.applications import Starlette
+
+    from gateway.backends.base import Backend
+    from gateway.clock import Clock
+    from gateway.config import GatewayConfig
+    from gateway.service import Gateway
+
+try:
+    from uvloop import new_event_loop as LoopFactory
+except ImportError:  # uvloop does not exist for Windows
+    from asyncio import new_event_loop as LoopFactory
+
+WS_PING_S = 20.0
+"""A WebSocket peer that answers no ping for so long is gone."""
+BACKLOG = 1024
+
+
+class _HttpProtocol(HttpToolsProtocol):
+    """Lets the application cut a connection whose reader is stuck (`Outlet.abort`)."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        extensions: dict[str, dict[object, object]] = {
+            ABORT_EXTENSION: {"abort": self.transport.abort}
+        }
+        self.scope["extensions"] = extensions
+
+
+class _WebSocketProtocol(WebSocketsSansIOProtocol):
+    async def run_asgi(self) -> None:
+        extensions: Any = self.scope.setdefault("extensions", {})
+        extensions[ABORT_EXTENSION] = {"abort": self.transport.abort}
+        await super().run_asgi()
+
+
+class Server(uvicorn.Server):
+    """Tells the gateway before it waits for connections, so that there is an end to wait for."""
+
+    def __init__(
+        self, app: Starlette, config: uvicorn.Config, *, shutdown_s: float, signals: bool
+    ) -> None:
+        super().__init__(config)
+        self._app = app
+        self._shutdown_s = shutdown_s
+        self._signals = signals
+        self._listening = asyncio.Event()
+
+    @property
+    def gateway(self) -> Gateway:
+        """Once the server has started."""
+        return cast("Gateway", self._app.state.gateway)
+
+    async def listening(self) -> None:
+        """Returns when connections are accepted."""
+        await self._listening.wait()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        with super().capture_signals() if self._signals else nullcontext():
+            yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.gateway.end_streams(self._shutdown_s)
+        await super().shutdown(sockets)
+
+
+def make_server(
+    config: GatewayConfig,
+    backend: Backend,
+    make_clock: Callable[[], Clock] | None = None,
+    *,
+    signals: bool = True,
+) -> Server:
+    """`signals`: whether SIGINT and SIGTERM end the server."""
+    settings = config.server
+    app = create_app(config, backend, make_clock)
+    uvicorn_config = uvicorn.Config(
+        app,
+        http=_HttpProtocol,
+        ws=_WebSocketProtocol,
+        ws_max_size=config.limits.body_bytes,
+        ws_ping_interval=WS_PING_S,
+        ws_ping_timeout=WS_PING_S,
+        ws_per_message_deflate=False,  # a compressor would hold tokens back
+        lifespan="on",
+        backlog=BACKLOG,
+        access_log=settings.access_log,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
+    )
+    return Server(app, uvicorn_config, shutdown_s=settings.shutdown_s, signals=signals)
+
+
+def bind(config: GatewayConfig) -> socket.socket:
+    """A listening socket. Raises ConfigError when the address cannot be had."""
+    host, port = config.server.host, config.server.port
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"server.host, server.port: cannot listen on {host}:{port}: {error.strerror}"
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(
+    config: GatewayConfig,
+    backend: Backend,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serves until a signal comes. `on_ready` is called with the URL once requests can be served.
+
+    Raises ConfigError when the address cannot be had, BackendError when the backend cannot start.
+    """
+    listener = bind(config)
+    server = make_server(config, backend)
+    watcher = asyncio.create_task(_watch_start(server, url_of(listener), on_ready))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+    if server.gateway.start_failure is not None:
+        raise server.gateway.start_failure
+
+
+def run(
+    config: GatewayConfig,
+    backend: Backend,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """`serve` on an event loop of its own, uvloop's where there is one."""
+    with asyncio.Runner(loop_factory=LoopFactory) as runner:
+        runner.run(serve(config, backend, on_ready))
+
+
+async def _watch_start(server: Server, url: str, on_ready: Callable[[str], None] | None) -> None:
+    await server.listening()
+    await server.gateway.started()
+    if server.gateway.start_failure is not None:
+        server.should_exit = True
+    elif on_ready is not None:
+        on_ready(url)
+
+
+@asynccontextmanager
+async def running_server(
+    config: GatewayConfig, backend: Backend, make_clock: Callable[[], Clock] | None = None
+) -> AsyncGenerator[str]:
+    """A server on the running loop, for as long as the context lasts; gives its URL.
+
+    The backend may still be starting.
+    """
+    listener = bind(config)
+    server = make_server(config, backend, make_clock, signals=False)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        listening = asyncio.ensure_future(server.listening())
+        await asyncio.wait([listening, running], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            listening.cancel()
+            await running
+        yield url_of(listener)
+    finally:
+        server.should_exit = True
+        await running

@@ -1,0 +1,144 @@
+"""The gateway without any transport: one backend, its streams, and what a request means here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.clock import Clock, LoopClock
+from gateway.config import GatewayConfig, profiles_of
+from gateway.errors import BackendError
+from gateway.policies import resolve_policy
+from gateway.streams import Stream, StreamRegistry
+from protocol.errors import ErrorCode, RequestError
+
+if TYPE_CHECKING:
+    from gateway.backends.base import Backend, ModelInfo
+    from protocol.requests import GenerationRequest, PolicySpec
+
+logger = logging.getLogger("wetink.gateway")
+
+SEED_BITS = 53
+"""A drawn seed survives a reader whose only number type is a double, so it can be sent back."""
+
+
+class Gateway:
+    """What the transports share. Made on the running event loop."""
+
+    def __init__(self, config: GatewayConfig, backend: Backend, clock: Clock | None = None) -> None:
+        self.config = config
+        self.backend = backend
+        self.clock: Clock = clock or LoopClock()
+        self.profiles = profiles_of(config.policies)
+        # Milliseconds of this start: differs from every earlier one, and is exact in a double.
+        self.streams = StreamRegistry(
+            backend,
+            self.clock,
+            epoch=time.time_ns() // 1_000_000,
+            limits=config.limits,
+            delivery=config.delivery,
+        )
+        self.wall_clock = time.time
+        self.started_at = int(self.wall_clock())
+        self.start_failure: BackendError | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        return self.backend.ready and not self._stopped.is_set()
+
+    @property
+    def loading(self) -> bool:
+        """Whether the backend is still on its way."""
+        return self._starting is not None and not self._starting.done()
+
+    def start(self) -> None:
+        """Begins to start the backend; requests are refused with `engine_unavailable` meanwhile."""
+        self._starting = asyncio.create_task(self._start_backend())
+
+    async def stop(self) -> None:
+        """Ends what is left and stops the backend."""
+        self.shut_down()
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        await self.backend.stop()
+        self.streams.close()
+
+    def shut_down(self) -> None:
+        """Every stream ends with `shutting_down`, so that connections can close. Idempotent."""
+        self._stopped.set()
+        self.streams.shut_down()
+
+    async def end_streams(self, patience_s: float) -> None:
+        """Shuts down and returns when every reader has been told; after `patience_s` the
+        connections of those who do not read are cut.
+        """
+        self.shut_down()
+        leaving = [asyncio.ensure_future(reader.gone()) for reader in self.streams.readers()]
+        if leaving:
+            _, staying = await asyncio.wait(leaving, timeout=patience_s)
+            for waiting in staying:
+                waiting.cancel()
+        for reader in self.streams.readers():
+            reader.cut()
+
+    async def stopping(self) -> None:
+        """Returns when the gateway begins to shut down."""
+        await self._stopped.wait()
+
+    async def started(self) -> None:
+        """Returns when the backend has started, or has failed to (`start_failure`)."""
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+
+    def policy(self, wanted: PolicySpec | str | None) -> PolicySpec:
+        """Raises RequestError naming what is allowed."""
+        return resolve_policy(wanted, self.profiles, self.config.policies.default)
+
+    def model(self, name: str | None) -> ModelInfo:
+        """The model called `name`; None means the backend's first.
+
+        Raises RequestError, or BackendError while there is none.
+        """
+        if self._stopped.is_set():
+            raise BackendError(
+                "the gateway is shutting down", ErrorCode.SHUTTING_DOWN, retryable=True
+            )
+        if not self.backend.ready:
+            failure = self.start_failure
+            raise failure or BackendError("the model is still loading", retryable=True)
+        models = self.backend.models()
+        for model in models:
+            if name is None or model.id == name:
+                return model
+        known = ", ".join(model.id for model in models)
+        raise RequestError(
+            ErrorCode.UNKNOWN_MODEL,
+            f"unknown model {(name or '')[:80]!r}; served are {known}",
+            "model",
+        )
+
+    async def generate(self, request: GenerationRequest) -> Stream:
+        """Begins a generation. Raises RequestError or BackendError when it cannot be."""
+        seed = secrets.randbits(SEED_BITS) if request.seed is None else request.seed
+        resolved = msgspec.structs.replace(request, model=self.model(request.model).id, seed=seed)
+        return await self.streams.start(resolved)
+
+    async def _start_backend(self) -> None:
+        try:
+            await self.backend.start()
+        except BackendError as error:
+            self.start_failure = error
+            logger.error("the backend cannot start: %s", error.message)
+        except Exception:
+            self.start_failure = BackendError(
+                "the backend failed to start", ErrorCode.ENGINE_FAILED
+            )
+            logger.exception("the backend failed to start")

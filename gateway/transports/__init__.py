@@ -1,0 +1,1 @@
+"""Transports: the same events over SSE, WebSocket and OpenAI's interface."""

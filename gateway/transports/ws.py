@@ -1,0 +1,274 @@
+"""`/v1/ws`: one WebSocket for many streams, in JSON or MessagePack."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never, cast
+
+import msgspec
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
+
+from gateway.errors import RETRYABLE, BackendError
+from gateway.outlet import Outlet
+from gateway.transports.http import error_response
+from protocol import cursor as cursors
+from protocol.codec import (
+    decode_message_json,
+    decode_message_msgpack,
+    encode_json,
+    encode_msgpack,
+)
+from protocol.errors import ErrorCode, RequestError
+from protocol.events import Error
+from protocol.requests import Ack, Attach, Cancel, ClientMessage, Detach, Start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.websockets import WebSocket
+
+    from gateway.service import Gateway
+    from gateway.streams import Stream
+    from gateway.subscription import Subscription
+    from protocol.events import ServerEvent
+
+logger = logging.getLogger("wetink.ws")
+
+JSON = "wetink.v1.json"
+MSGPACK = "wetink.v1.msgpack"
+SUBPROTOCOLS = (JSON, MSGPACK)
+
+CLOSE_SERVICE_RESTART = 1012
+"""RFC 6455 registry: "the service is restarting; reconnect later"."""
+CLOSE_INTERNAL_ERROR = 1011
+
+
+class _Referring(msgspec.Struct):
+    """As much of a message as an answer to it needs, however wrong the rest is."""
+
+    ref: str | None = None
+
+
+class _Codec(NamedTuple):
+    field: str
+    """Which ASGI field carries messages: "text" or "bytes"."""
+    encode: Callable[[ServerEvent], str | bytes]
+    decode: Callable[[Any], ClientMessage]
+    decode_ref: Callable[[Any], _Referring]
+
+
+def _encode_text(event: ServerEvent) -> str:
+    return encode_json(event).decode()
+
+
+_CODECS = {
+    JSON: _Codec(
+        "text",
+        _encode_text,
+        decode_message_json,
+        msgspec.json.Decoder(_Referring).decode,
+    ),
+    MSGPACK: _Codec(
+        "bytes",
+        encode_msgpack,
+        decode_message_msgpack,
+        msgspec.msgpack.Decoder(_Referring).decode,
+    ),
+}
+
+
+async def serve_socket(websocket: WebSocket) -> None:
+    offered = cast("list[str]", websocket.scope["subprotocols"])
+    chosen = next((name for name in offered if name in SUBPROTOCOLS), None)
+    if offered and chosen is None:
+        message = f"unknown subprotocol; allowed are {' and '.join(SUBPROTOCOLS)}"
+        await websocket.send_denial_response(
+            error_response(ErrorCode.INVALID_VALUE, message, "Sec-WebSocket-Protocol")
+        )
+        return
+    gateway = cast("Gateway", websocket.app.state.gateway)
+    await websocket.accept(subprotocol=chosen)
+    await _Socket(websocket, gateway, _CODECS[chosen or JSON]).run()
+
+
+class _Socket:
+    """One connection. Reads messages in order, one at a time; a second task writes events.
+
+    A ref names an attachment until the client uses it for another, also after its end, so that a
+    late ack or cancel is no error. At most `attachments_per_socket` are kept.
+    """
+
+    def __init__(self, websocket: WebSocket, gateway: Gateway, codec: _Codec) -> None:
+        self._websocket = websocket
+        self._gateway = gateway
+        self._codec = codec
+        self._outlet = Outlet(gateway.clock, websocket.scope)
+        self._attached: dict[str, Subscription] = {}
+
+    async def run(self) -> None:
+        tasks = [
+            asyncio.create_task(self._read()),
+            asyncio.create_task(self._write()),
+            asyncio.create_task(self._gateway.stopping()),
+        ]
+        _, writing, stopping = tasks
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done() and not writing.done():
+                await self._say_goodbye(writing)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            for subscription in self._attached.values():
+                subscription.leave()
+        for result in results:
+            if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
+                logger.error("WebSocket session failed", exc_info=result)
+                with suppress(WebSocketDisconnect, RuntimeError):
+                    await self._websocket.close(CLOSE_INTERNAL_ERROR)
+
+    async def _say_goodbye(self, writing: asyncio.Task[None]) -> None:
+        """Every stream has just ended with `shutting_down`; that still goes out, then the close."""
+        self._outlet.finish()
+        await writing
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._websocket.close(CLOSE_SERVICE_RESTART, "the gateway is shutting down")
+
+    async def _read(self) -> None:
+        while True:
+            received = await self._websocket.receive()
+            if received["type"] == "websocket.disconnect":
+                self._outlet.close()
+                return
+            data = received.get(self._codec.field)
+            if data is None:
+                await self._refuse(_wrong_frame(self._codec), None)
+                continue
+            ref: str | None = None
+            try:
+                ref = self._ref(data)
+                await self._handle(self._codec.decode(data))
+            except (RequestError, BackendError) as error:
+                await self._refuse(error, ref)
+
+    async def _write(self) -> None:
+        while woken := await self._outlet.woken():
+            for subscription in woken:
+                for event in subscription.collect():
+                    await self._outlet.write(self._send(event))
+                if subscription.closed:
+                    subscription.leave()
+
+    async def _send(self, event: ServerEvent) -> None:
+        encoded = self._codec.encode(event)
+        await self._websocket.send({"type": "websocket.send", self._codec.field: encoded})
+
+    async def _handle(self, message: ClientMessage) -> None:
+        match message:
+            case Start():
+                await self._start(message)
+            case Attach():
+                self._attach(message)
+            case Detach():
+                self._at(message.ref).leave()
+                del self._attached[message.ref]
+            case Cancel():
+                self._at(message.ref).stream.cancel()
+            case Ack():
+                self._at(message.ref).acknowledge(message.part, message.at)
+            case _:
+                assert_never(message)
+
+    async def _start(self, message: Start) -> None:
+        self._require_free(message.ref)
+        request = message.request
+        policy = self._gateway.policy(request.policy)
+        stream = await self._gateway.generate(request)
+        self._attached[message.ref] = stream.attach(
+            policy,
+            outlet=self._outlet,
+            unit=request.offsets,
+            include=request.include,
+            multiplexed=True,
+            ref=message.ref,
+        )
+
+    def _attach(self, message: Attach) -> None:
+        self._require_free(message.ref)
+        cursor = None if message.cursor is None else cursors.parse(message.cursor)
+        policy = self._gateway.policy(message.policy)
+        stream = self._gateway.streams.get(message.stream)
+        self._require_not_attached(stream)
+        self._attached[message.ref] = stream.attach(
+            policy,
+            outlet=self._outlet,
+            cursor=cursor,
+            unit=message.offsets,
+            include=message.include,
+            multiplexed=True,
+            ref=message.ref,
+        )
+
+    def _at(self, ref: str) -> Subscription:
+        if ref not in self._attached:
+            raise RequestError(ErrorCode.UNKNOWN_REF, f"nothing is attached as {ref[:80]!r}", "ref")
+        return self._attached[ref]
+
+    def _require_free(self, ref: str) -> None:
+        """Makes room for one more attachment called `ref`."""
+        attached = self._attached
+        if ref in attached and not attached[ref].closed:
+            raise RequestError(
+                ErrorCode.DUPLICATE_REF, f"{ref[:80]!r} is in use on this connection", "ref"
+            )
+        attached.pop(ref, None)
+        if len(attached) >= self._gateway.config.limits.attachments_per_socket:
+            over = next((name for name, reader in attached.items() if reader.closed), None)
+            if over is None:
+                raise RequestError(
+                    ErrorCode.OVERLOADED,
+                    f"a connection carries at most {len(attached)} attachments",
+                )
+            del attached[over]
+
+    def _require_not_attached(self, stream: Stream) -> None:
+        """Events name their stream, not the ref: one connection reads a stream once at a time."""
+        for ref, reader in self._attached.items():
+            if reader.stream is stream and not reader.closed:
+                raise RequestError(
+                    ErrorCode.ALREADY_ATTACHED,
+                    f"this connection reads the stream already, as {ref[:80]!r}; detach it first",
+                    "stream",
+                )
+
+    def _ref(self, data: str | bytes) -> str | None:
+        try:
+            return self._codec.decode_ref(data).ref
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    async def _refuse(self, error: RequestError | BackendError, ref: str | None) -> None:
+        """Answers a message that cannot be served; the connection lives on."""
+        await self._send(
+            Error(
+                code=error.code.value,
+                message=error.message,
+                param=getattr(error, "param", None),
+                retryable=error.code in RETRYABLE,
+                at=0,
+                ref=ref,
+            )
+        )
+
+
+def _wrong_frame(codec: _Codec) -> RequestError:
+    kind = "text" if codec.field == "text" else "binary"
+    return RequestError(ErrorCode.MALFORMED_JSON, f"this subprotocol takes {kind} messages only")
+
+
+def routes() -> list[WebSocketRoute]:
+    return [WebSocketRoute("/v1/ws", serve_socket)]
