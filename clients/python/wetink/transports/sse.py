@@ -13,6 +13,7 @@ import msgspec
 from protocol.codec import decode_event_json
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.events import OffsetUnit, ServerEvent
+from protocol.requests import Chunk, Hold, StreamRetract
 from protocol.sse import SSEEvent, SSEParser
 from wetink.errors import ProtocolViolation, RequestRefused
 from wetink.transports.base import (
