@@ -113,7 +113,13 @@ class ClientStream:
         try:
             return self._apply(event)
         except RemoteProtocolError as error:
-            return self._fail(Failure(error.code, error.message, error.code is ErrorCode.GAP))
+            return self.distrust(error)
+
+    def distrust(self, error: RemoteProtocolError) -> Change | None:
+        """The server broke the protocol, be it in the bytes (codec, SSE parser) or in an event."""
+        if self.state is State.FAILED:
+            return None
+        return self._fail(Failure(error.code, error.message, error.code is ErrorCode.GAP))
 
     def interrupted(self) -> None:
         """The transport ended. Without `finish` that is never an end of text: reattach at `cursor`.

@@ -45,7 +45,7 @@ _EVENT_TYPES = frozenset(
     ("open", "tentative", "commit", "retract", "part", "finish", "error", "heartbeat")
 )
 # What msgspec raises for bytes that are no JSON or MessagePack at all. RecursionError: nesting.
-_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def encode_json(message: ServerEvent | ClientMessage | GenerationRequest) -> bytes:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from protocol.errors import ErrorCode, RequestError
 
-# No leading zeros, so a cursor has one spelling; at most 16 digits, so that it is exact in every
-# language's number type (2**53 has 16) and cannot be made long.
+# No leading zeros, so a cursor has one spelling; as many digits as the largest integer has.
 _INTEGER = r"(0|[1-9][0-9]{0,15})"
 _CURSOR = re.compile(rf"{_INTEGER}\.{_INTEGER}\.{_INTEGER}", re.ASCII)
+# JavaScript's numbers are exact up to here.
+_LARGEST = 2**53 - 1
 
 
 class Cursor(NamedTuple):
@@ -29,11 +30,12 @@ class Cursor(NamedTuple):
 def parse(text: str) -> Cursor:
     """Raises RequestError(BAD_CURSOR)."""
     match = _CURSOR.fullmatch(text)
-    if match is None:
+    numbers = [int(digits) for digits in match.groups()] if match else []
+    if not numbers or max(numbers) > _LARGEST:
         raise RequestError(
             ErrorCode.BAD_CURSOR,
-            "a cursor is epoch.part.offset, three decimal integers without leading zeros",
+            "a cursor is epoch.part.offset, three decimal integers without leading zeros, each at"
+            " most 2^53 - 1",
             "cursor",
         )
-    epoch, part, offset = match.groups()
-    return Cursor(int(epoch), int(part), int(offset))
+    return Cursor(*numbers)

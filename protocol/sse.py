@@ -95,8 +95,8 @@ class EventWriter:
 class SSEEvent(NamedTuple):
     event: str
     data: str
-    id: str | None
-    """The last id the stream has set so far, not this event's alone; None before the first."""
+    id: str
+    """The last id the stream has set so far, not this event's alone; "" before the first."""
 
 
 class SSEParser:
@@ -111,13 +111,13 @@ class SSEParser:
         self.failure: RemoteProtocolError | None = None
         self.retry: int | None = None
         """Milliseconds, as last set by the stream."""
-        self.last_event_id: str | None = None
+        self.last_event_id = ""
         """Where to resume: set when an event is complete, never by half of one."""
         self._max_event_bytes = max_event_bytes
         self._line = bytearray()
         self._after_cr = False
         self._begun = False
-        self._id: str | None = None
+        self._id = ""
         self._event = ""
         self._data: list[str] = []
         self._data_bytes = 0

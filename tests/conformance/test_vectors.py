@@ -1,0 +1,231 @@
+"""This implementation against tests/vectors/, the cases every implementation runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from protocol import codec, cursor, units
+from protocol.client import ClientStream
+from protocol.errors import RemoteProtocolError, RequestError
+from protocol.ledger import Ledger, PartLedger
+from protocol.server import ServerStream, View
+from protocol.sse import SSEEvent, SSEParser
+from protocol.states import State
+from tests.conformance.vectors import (
+    CASE_TYPES,
+    VECTORS,
+    Advance,
+    BeginPart,
+    CursorCase,
+    Draft,
+    ExpectedView,
+    Fail,
+    Finish,
+    Open,
+    ServerCase,
+    SSECase,
+    StreamCase,
+    UnitsCase,
+    Verify,
+    ViewCase,
+    cases_of,
+    name_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from protocol.events import ServerEvent
+
+
+def splits(data: bytes) -> Iterator[list[bytes]]:
+    """The bytes whole, one by one, and in every two pieces."""
+    yield [data]
+    yield [data[i : i + 1] for i in range(len(data))]
+    for i in range(1, len(data)):
+        yield [data[:i], data[i:]]
+
+
+def receive(reader: ClientStream, data: bytes | str) -> None:
+    """As any transport does: broken data ends the reading like an event that breaks a rule."""
+    try:
+        event = codec.decode_event_json(data)
+    except RemoteProtocolError as error:
+        reader.distrust(error)
+    else:
+        if event is not None:
+            reader.receive(event)
+
+
+def check_view(reader: ClientStream, expect: ExpectedView) -> None:
+    found = [(part.kind, part.name, part.committed) for part in reader.parts]
+    assert found == [(part.kind, part.name, part.text) for part in expect.parts]
+    if expect.failure is not None:
+        assert reader.state is State.FAILED
+        assert reader.failure is not None
+        assert reader.failure.code == expect.failure
+        if expect.retryable is not None:
+            assert reader.failure.retryable is expect.retryable
+    else:
+        assert reader.failure is None
+        assert reader.state.name.lower() == expect.state
+        assert reader.tail == expect.tail
+        assert reader.cursor == expect.cursor
+
+
+def test_vectors_number_at_least_seventy_and_cover_every_kind() -> None:
+    counts = {kind: len(cases_of(kind)) for kind in CASE_TYPES}
+    assert all(counts.values())
+    assert sum(counts.values()) >= 70
+
+
+def test_vectors_have_unique_names_in_each_file() -> None:
+    for path in VECTORS.glob("*.json"):
+        names = [case["name"] for case in msgspec.json.decode(path.read_bytes())["cases"]]
+        assert len(set(names)) == len(names), path.name
+
+
+@pytest.mark.parametrize("case", cases_of("view"), ids=name_of)
+def test_reader_holds_the_expected_view(case: ViewCase) -> None:
+    reader = ClientStream(case.offsets, cursor=case.resume, held=case.held)
+    failed_after = None
+    for index, event in enumerate(case.events):
+        receive(reader, bytes(event))
+        if reader.state is State.FAILED and failed_after is None:
+            failed_after = index
+    check_view(reader, case.expect)
+    assert failed_after == case.expect.after
+
+
+@pytest.mark.parametrize("case", cases_of("stream"), ids=name_of)
+def test_reader_holds_the_expected_view_after_whole_streams(case: StreamCase) -> None:
+    bodies = [body if body is None else body.encode() for body in case.attachments]
+    longest = max(len(body) for body in bodies if body is not None)
+    ways = [None, 1, *range(2, longest)] if case.every_split else [None]
+    for way in ways:
+        reader = ClientStream(case.offsets)
+        for number, body in enumerate(bodies, start=1):
+            if body is None:
+                reader.nothing_more()
+                continue
+            parser = SSEParser()
+            for chunk in chunks(body, way):
+                for event in parser.feed(chunk):
+                    receive(reader, event.data)
+            if number < len(bodies) or reader.state is not State.FAILED:
+                reader.interrupted()
+        check_view(reader, case.expect)
+
+
+def chunks(body: bytes, way: int | None) -> list[bytes]:
+    """Whole (None), byte by byte (1), or split in two at `way`."""
+    match way:
+        case None:
+            return [body]
+        case 1:
+            return [body[i : i + 1] for i in range(len(body))]
+        case _:
+            return [body[:way], body[way:]]
+
+
+@pytest.mark.parametrize("case", cases_of("sse"), ids=name_of)
+def test_sse_parser_gives_the_expected_events(case: SSECase) -> None:
+    whole = b"".join(case.chunks)
+    ways = [case.chunks, *splits(whole)] if case.every_split else [case.chunks]
+    for way in ways:
+        bound = case.max_event_bytes
+        parser = SSEParser() if bound is None else SSEParser(bound)
+        events = [event for chunk in way for event in parser.feed(chunk)]
+        assert events == [SSEEvent(e.event, e.data, e.id) for e in case.expect.events], way
+        assert parser.retry == case.expect.retry
+        if case.expect.last_event_id is not None:
+            assert parser.last_event_id == case.expect.last_event_id
+        code = parser.failure.code if parser.failure is not None else None
+        assert code == case.expect.failure
+
+
+@pytest.mark.parametrize("case", cases_of("units"), ids=name_of)
+def test_units_measure_text(case: UnitsCase) -> None:
+    assert len(case.lengths) == 3
+    for unit, length in case.lengths.items():
+        assert units.length(case.text, unit) == length
+    for unit, boundaries in case.boundaries.items():
+        for offset, index in boundaries:
+            assert units.index(case.text, offset, unit) == index
+    for unit, offsets in case.inside.items():
+        for offset in offsets:
+            with pytest.raises(ValueError, match="inside a code point"):
+                units.index(case.text, offset, unit)
+
+
+@pytest.mark.parametrize("case", cases_of("cursor"), ids=name_of)
+def test_cursor_is_parsed_or_refused(case: CursorCase) -> None:
+    if case.expect.failure is not None:
+        with pytest.raises(RequestError) as refusal:
+            cursor.parse(case.text)
+        assert refusal.value.code == case.expect.failure
+        return
+    parsed = cursor.parse(case.text)
+    assert parsed == (case.expect.epoch, case.expect.part, case.expect.offset)
+    assert str(parsed) == case.text
+
+
+def policy(view: tuple[int, int] | str, part: PartLedger) -> View:
+    match view:
+        case "all":
+            return View(part.committed_length, part.total_length)
+        case "hold":
+            return View(part.committed_length, part.committed_length)
+        case (int(committed), int(shown)):
+            return View(committed, shown)
+        case _:
+            raise ValueError(f"no view: {view}")
+
+
+def check_events(events: list[ServerEvent], expect: list[dict[str, object]]) -> None:
+    found = [msgspec.json.decode(codec.encode_json(event)) for event in events]
+    for event, expected in zip(found, expect, strict=True):
+        stats, expected_stats = event.pop("stats", {}), dict(expected).pop("stats", {})
+        assert event == {key: value for key, value in expected.items() if key != "stats"}
+        assert stats == pytest.approx(expected_stats, abs=1e-9)
+
+
+@pytest.mark.parametrize("case", cases_of("server"), ids=name_of)
+def test_server_sends_exactly_the_expected_events(case: ServerCase) -> None:
+    ledger = Ledger()
+    attachment = ServerStream(
+        ledger,
+        stream="s1",
+        epoch=7,
+        model="m",
+        policy={"kind": "x"},
+        unit=case.offsets,
+        include=case.include,
+        started_at=0.0,
+    )
+    for step in case.steps:
+        match step:
+            case Draft():
+                ledger.draft(step.tail, step.tokens, step.cause)
+            case Verify():
+                ledger.verify(step.text, step.tail, step.tokens, step.cause)
+            case BeginPart():
+                ledger.begin_part(step.kind, step.name)
+            case Finish():
+                ledger.finish(step.reason, step.usage, step.steps)
+            case Fail():
+                ledger.fail(step.code, step.message, step.retryable, step.cause)
+            case Open(failure=None):
+                position = None if step.cursor is None else cursor.parse(step.cursor)
+                check_events([attachment.open(position)], step.expect)
+            case Open():
+                with pytest.raises(RequestError) as refusal:
+                    attachment.open(cursor.parse(step.cursor or ""))
+                assert refusal.value.code == step.failure
+            case Advance():
+                view = step.view
+                events = attachment.advance(lambda part, view=view: policy(view, part), step.now)
+                check_events(events, step.expect)
