@@ -2,19 +2,22 @@
  * The digest of a finished stream (SPEC section 4, `finish`), checked with the platform's WebCrypto.
  */
 
-/** What must hold for a finished stream: SHA-256 over `text` as UTF-8, in lower-case hex. */
-export interface DigestClaim {
-  readonly text: string;
-  readonly digest: string;
-}
+import type { ClientStream } from "./client.js";
 
-/** True if the claim holds. Rejects where the platform has no WebCrypto (an insecure page). */
-export async function digestMatches(claim: DigestClaim): Promise<boolean> {
-  return (await sha256Hex(claim.text)) === claim.digest;
-}
+/**
+ * `unknown`: nothing to check (`digestClaim` is null), or nothing to check it with: browsers have
+ * no WebCrypto on insecure pages.
+ */
+export type DigestVerdict = "match" | "mismatch" | "unknown";
 
-/** SHA-256 over `text` as UTF-8, in lower-case hex. */
-export async function sha256Hex(text: string): Promise<string> {
-  const hash = await globalThis.crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
+/** Check the digest of a finished stream. On a mismatch the stream has failed. */
+export async function checkDigest(stream: ClientStream): Promise<DigestVerdict> {
+  const claim = stream.digestClaim;
+  const subtle: SubtleCrypto | undefined = globalThis.crypto?.subtle;
+  if (claim === null || subtle === undefined) return "unknown";
+  const hash = await subtle.digest("SHA-256", new TextEncoder().encode(claim.text));
+  const hex = Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0"));
+  if (hex.join("") === claim.digest) return "match";
+  stream.refuteDigest();
+  return "mismatch";
 }

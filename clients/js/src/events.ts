@@ -134,20 +134,34 @@ export type ServerEvent =
   | StreamError
   | Heartbeat;
 
+/** An escape that may stand for half a surrogate pair, which no event may carry. */
+const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/;
+
 /**
  * The event in `json`, or null if its type is unknown. Throws `RemoteProtocolError` if it is broken.
  */
 export function decodeEvent(json: string): ServerEvent | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(json);
-  } catch {
-    throw new RemoteProtocolError("an event is not JSON");
-  }
-  const raw = object(value, "the event");
+  const raw = object(parse(json), "the event");
   const type = text(raw, "type");
   const decode = DECODERS.get(type);
   return decode === undefined ? null : decode(raw);
+}
+
+function parse(json: string): unknown {
+  let value: unknown;
+  let whole = isWellFormed(json);
+  try {
+    value = SURROGATE_ESCAPE.test(json)
+      ? JSON.parse(json, (key, item: unknown) => {
+          whole &&= isWellFormed(key) && (typeof item !== "string" || isWellFormed(item));
+          return item;
+        })
+      : JSON.parse(json);
+  } catch {
+    throw new RemoteProtocolError("an event is not JSON");
+  }
+  if (!whole) throw new RemoteProtocolError("an event holds half a surrogate pair");
+  return value;
 }
 
 type Raw = Readonly<Record<string, unknown>>;
@@ -296,7 +310,6 @@ function object(value: unknown, what: string): Raw {
 function text(raw: Raw, key: string): string {
   const value = raw[key];
   if (typeof value !== "string") throw wrong(key, "a string");
-  if (!isWellFormed(value)) throw wrong(key, "well-formed: half a surrogate pair");
   return value;
 }
 

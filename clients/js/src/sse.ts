@@ -1,63 +1,80 @@
 /**
- * Incremental parser of an event stream, after the WHATWG HTML standard, section 9.2.6.
+ * Incremental parser of server-sent events (SPEC section 7.2; WHATWG HTML, section 9.2).
  *
- * Bytes or strings in, events out; any chunking gives the same events. It never throws at its
- * caller: an event beyond the bound sets `failure`, and nothing more comes until `reset()`.
+ * Bytes or (well-formed) strings in, events out; any chunking gives the same events. It never throws at its
+ * caller: what cannot be accepted sets `failure`, and nothing more comes until `reset()`.
  */
 
-/** Far above any event a gateway sends; an endless line must not fill a reader's memory. */
-export const DEFAULT_MAX_EVENT_LENGTH = 1024 * 1024;
+import { RemoteProtocolError } from "./errors.js";
+
+/** The longest event a reader accepts: a resume delivers all missed text as one commit. */
+export const MAX_EVENT_BYTES = 16 * 1024 * 1024;
 
 export interface SseEvent {
-  /** The event's type, `message` where the stream names none. */
+  /** `message` where the stream names no type. */
   readonly event: string;
   readonly data: string;
-  /** The last event id seen up to this event, "" where there was none. */
-  readonly id: string;
+  /** The last id the stream has set so far, not this event's alone; null before the first. */
+  readonly id: string | null;
 }
 
 export interface SseParserOptions {
-  /** Most UTF-16 units held of one event: its data so far and its unfinished line. */
-  readonly maxEventLength?: number;
+  /** Most bytes held of one event: its data so far and its unfinished line. */
+  readonly maxEventBytes?: number;
 }
 
-const BOM = "\uFEFF";
-const DIGITS = /^[0-9]+$/;
+const LF = 0x0a;
+const CR = 0x0d;
+const SPACE = 0x20;
+const COLON = 0x3a;
+const BOM = [0xef, 0xbb, 0xbf];
+/** Of "event" and "retry"; a longer name is none the standard knows. */
+const LONGEST_NAME = 5;
+/** Most lines end in the chunk they began in; what is kept of the others is short. */
+const LINE_CAPACITY = 256;
+/** Longer waits than a day are nonsense. */
+const RETRY = /^[0-9]{1,8}$/;
+/** Where a string chunk was cut inside a surrogate pair. */
+const CUT_PAIR = /[\uD800-\uDBFF]$/;
 
 export class SseParser {
-  readonly #maxEventLength: number;
-  // Kept across chunks and across `reset()`, as the standard keeps it across reconnects.
-  #lastEventId = "";
+  readonly #maxEventBytes: number;
+  readonly #encoder = new TextEncoder();
+  // Lines are decoded whole: a line end is never inside a character, so no chunk cuts one. Invalid
+  // bytes are the server's fault, U+FFFD is never invented.
+  readonly #decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  #lastEventId: string | null = null;
   #retry: number | null = null;
 
-  #decoder = newDecoder();
-  #failure: "protocol_violation" | null = null;
+  #failure: RemoteProtocolError | null = null;
   #atStart = true;
-  /** The last character was CR: an LF that comes next belongs to it. */
+  /** The last byte was CR: an LF that comes next belongs to it. */
   #afterCr = false;
-  /** The line that has not ended yet. */
-  #line = "";
+  /** First half of a surrogate pair at the end of the last string. */
+  #half = "";
+  /** The line that has not ended yet: the first `#lineBytes` of this. */
+  #line = new Uint8Array(LINE_CAPACITY);
+  #lineBytes = 0;
   #event = "";
-  /** Lines of data, each with the newline the standard appends. */
-  #data = "";
-  #id: string;
+  #id: string | null = null;
+  #data: string[] = [];
+  #dataBytes = 0;
 
   constructor(options: SseParserOptions = {}) {
-    this.#maxEventLength = options.maxEventLength ?? DEFAULT_MAX_EVENT_LENGTH;
-    this.#id = this.#lastEventId;
+    this.#maxEventBytes = options.maxEventBytes ?? MAX_EVENT_BYTES;
   }
 
-  /** What a reconnect sends as `Last-Event-ID`; "" where no event carried an id. */
-  get lastEventId(): string {
+  /** Where to resume: set when an event is complete, never by half of one. */
+  get lastEventId(): string | null {
     return this.#lastEventId;
   }
 
-  /** Milliseconds to wait before a reconnect, where the server said so. */
+  /** Milliseconds to wait before a reconnect, as last set by the stream. */
   get retry(): number | null {
     return this.#retry;
   }
 
-  get failure(): "protocol_violation" | null {
+  get failure(): RemoteProtocolError | null {
     return this.#failure;
   }
 
@@ -65,112 +82,145 @@ export class SseParser {
   feed(chunk: Uint8Array | string): SseEvent[] {
     const events: SseEvent[] = [];
     if (this.#failure !== null) return events;
-    let text = typeof chunk === "string" ? chunk : this.#decoder.decode(chunk, { stream: true });
-    if (text === "") return events;
-    if (this.#atStart) {
-      this.#atStart = false;
-      if (text.startsWith(BOM)) text = text.slice(1);
+    const bytes = typeof chunk === "string" ? this.#encode(chunk) : chunk;
+    if (bytes.length === 0) return events;
+    try {
+      this.#split(bytes, events);
+    } catch (error) {
+      if (!(error instanceof RemoteProtocolError)) throw error;
+      this.reset();
+      this.#failure = error;
     }
-    this.#split(text, events);
     return events;
   }
 
-  /** Forget the unfinished event and any failure: a new connection begins. */
+  /**
+   * A new connection begins: the unfinished event and any failure are forgotten, the last event id
+   * and `retry` are kept.
+   */
   reset(): void {
-    this.#decoder = newDecoder();
     this.#failure = null;
     this.#atStart = true;
     this.#afterCr = false;
-    this.#line = "";
+    this.#half = "";
+    this.#line = new Uint8Array(LINE_CAPACITY);
+    this.#lineBytes = 0;
     this.#id = this.#lastEventId;
-    this.#clear();
+    this.#clearEvent();
   }
 
-  #split(text: string, events: SseEvent[]): void {
-    let start = 0;
-    if (this.#afterCr && text.startsWith("\n")) start = 1;
-    // An empty rest keeps the state: nothing came after the CR yet.
-    if (text.length > 0) this.#afterCr = false;
-    let cr = text.indexOf("\r", start);
-    let lf = text.indexOf("\n", start);
+  #encode(chunk: string): Uint8Array {
+    const text = this.#half + chunk;
+    this.#half = CUT_PAIR.exec(text)?.[0] ?? "";
+    return this.#encoder.encode(this.#half === "" ? text : text.slice(0, -1));
+  }
+
+  #split(bytes: Uint8Array, events: SseEvent[]): void {
+    let start = this.#afterCr && bytes[0] === LF ? 1 : 0;
+    this.#afterCr = bytes.at(-1) === CR;
+    let cr = bytes.indexOf(CR, start);
+    let lf = bytes.indexOf(LF, start);
     while (cr !== -1 || lf !== -1) {
       const end = lf === -1 || (cr !== -1 && cr < lf) ? cr : lf;
-      if (!this.#hold(text.slice(start, end))) return;
-      this.#endLine(events);
-      start = end + 1;
-      if (end === cr) {
-        if (start === text.length) this.#afterCr = true;
-        else if (lf === start) start += 1;
-        cr = text.indexOf("\r", start);
-      }
-      if (lf !== -1 && lf < start) lf = text.indexOf("\n", start);
+      this.#endLine(this.#completed(bytes.subarray(start, end)), events);
+      start = end === cr && lf === cr + 1 ? end + 2 : end + 1;
+      if (cr !== -1 && cr < start) cr = bytes.indexOf(CR, start);
+      if (lf !== -1 && lf < start) lf = bytes.indexOf(LF, start);
     }
-    this.#hold(text.slice(start));
+    this.#hold(bytes.subarray(start));
   }
 
-  /** Append to the unfinished line; false if the event has outgrown the bound. */
-  #hold(text: string): boolean {
-    this.#line += text;
-    if (this.#data.length + this.#line.length <= this.#maxEventLength) return true;
-    this.reset();
-    this.#failure = "protocol_violation";
-    return false;
+  /** The line that `piece` completes. */
+  #completed(piece: Uint8Array): Uint8Array {
+    if (this.#lineBytes === 0) {
+      this.#requireWithinBound(piece.length);
+      return piece;
+    }
+    this.#hold(piece);
+    const line = this.#line.subarray(0, this.#lineBytes);
+    this.#lineBytes = 0;
+    return line;
   }
 
-  #endLine(events: SseEvent[]): void {
-    const line = this.#line;
-    this.#line = "";
-    if (line === "") {
+  /** Copy `piece` to the unfinished line. */
+  #hold(piece: Uint8Array): void {
+    const length = this.#lineBytes + piece.length;
+    this.#requireWithinBound(length);
+    if (length > this.#line.length) {
+      const longer = new Uint8Array(Math.max(length, 2 * this.#line.length));
+      longer.set(this.#line.subarray(0, this.#lineBytes));
+      this.#line = longer;
+    }
+    this.#line.set(piece, this.#lineBytes);
+    this.#lineBytes = length;
+  }
+
+  #requireWithinBound(lineBytes: number): void {
+    if (this.#dataBytes + lineBytes > this.#maxEventBytes) {
+      throw new RemoteProtocolError(`an event exceeds ${this.#maxEventBytes} bytes`);
+    }
+  }
+
+  #endLine(bytes: Uint8Array, events: SseEvent[]): void {
+    const line = this.#atStart && startsWithBom(bytes) ? bytes.subarray(BOM.length) : bytes;
+    this.#atStart = false;
+    if (line.length === 0) {
       this.#dispatch(events);
       return;
     }
-    const colon = line.indexOf(":");
-    if (colon === 0) return; // a comment
-    if (colon === -1) {
-      this.#field(line, "");
-      return;
-    }
-    const valueAt = line.startsWith(" ", colon + 1) ? colon + 2 : colon + 1;
-    this.#field(line.slice(0, colon), line.slice(valueAt));
+    if (line[0] === COLON) return; // a comment
+    const colon = line.indexOf(COLON);
+    const nameEnd = colon === -1 ? line.length : colon;
+    const valueStart = line[nameEnd + 1] === SPACE ? nameEnd + 2 : nameEnd + 1;
+    const name = nameEnd > LONGEST_NAME ? "" : String.fromCharCode(...line.subarray(0, nameEnd));
+    this.#field(name, line.subarray(valueStart));
   }
 
-  #field(name: string, value: string): void {
+  #field(name: string, bytes: Uint8Array): void {
+    const value = this.#decode(bytes);
     switch (name) {
       case "event":
         this.#event = value;
         break;
       case "data":
-        this.#data += `${value}\n`;
+        this.#data.push(value);
+        // With the line break that joins it to the next, so that empty lines count too.
+        this.#dataBytes += bytes.length + 1;
         break;
       case "id":
         if (!value.includes("\0")) this.#id = value;
         break;
       case "retry":
-        if (DIGITS.test(value)) this.#retry = Number(value);
+        if (RETRY.test(value)) this.#retry = Number(value);
         break;
       default: // unknown fields are ignored
     }
   }
 
-  #dispatch(events: SseEvent[]): void {
-    this.#lastEventId = this.#id;
-    if (this.#data !== "") {
-      events.push({
-        event: this.#event === "" ? "message" : this.#event,
-        data: this.#data.slice(0, -1),
-        id: this.#lastEventId,
-      });
+  #decode(bytes: Uint8Array): string {
+    try {
+      return this.#decoder.decode(bytes);
+    } catch {
+      throw new RemoteProtocolError("a field is not UTF-8");
     }
-    this.#clear();
   }
 
-  #clear(): void {
+  #dispatch(events: SseEvent[]): void {
+    this.#lastEventId = this.#id;
+    if (this.#data.length > 0) {
+      const event = this.#event === "" ? "message" : this.#event;
+      events.push({ event, data: this.#data.join("\n"), id: this.#lastEventId });
+    }
+    this.#clearEvent();
+  }
+
+  #clearEvent(): void {
     this.#event = "";
-    this.#data = "";
+    this.#data = [];
+    this.#dataBytes = 0;
   }
 }
 
-function newDecoder(): TextDecoder {
-  // The BOM is taken off by the parser, for bytes and strings alike.
-  return new TextDecoder("utf-8", { ignoreBOM: true });
+function startsWithBom(bytes: Uint8Array): boolean {
+  return BOM.every((byte, index) => bytes[index] === byte);
 }

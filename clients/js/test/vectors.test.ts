@@ -1,0 +1,258 @@
+/** Every conformance case that concerns a reader, from the files all languages run. */
+
+import { readdirSync, readFileSync } from "node:fs";
+
+import { describe, expect, test } from "vitest";
+
+import {
+  checkDigest,
+  ClientStream,
+  indexAt,
+  lengthIn,
+  type OffsetUnit,
+  parseCursor,
+  RequestError,
+  SseParser,
+} from "../src/index.js";
+
+const FOLDER = new URL("../../../tests/vectors/", import.meta.url);
+
+interface Case {
+  readonly name: string;
+  readonly spec: string;
+}
+
+interface ExpectedView {
+  readonly parts: readonly { kind: string; name?: string; text: string }[];
+  readonly tail?: string;
+  readonly state?: string;
+  readonly cursor?: string;
+  readonly failure?: string;
+  /** Index of the event that fails. */
+  readonly after?: number;
+  readonly retryable?: boolean;
+}
+
+interface ViewCase extends Case {
+  readonly offsets: OffsetUnit;
+  readonly resume?: string;
+  readonly held?: string;
+  readonly events: readonly unknown[];
+  readonly expect: ExpectedView;
+}
+
+interface StreamCase extends Case {
+  readonly offsets: OffsetUnit;
+  /** Bytes of one attachment after the other; null: the resume is answered with HTTP 204. */
+  readonly attachments: readonly (string | null)[];
+  readonly every_split: boolean;
+  readonly expect: ExpectedView;
+}
+
+interface SseCase extends Case {
+  readonly chunks_hex: readonly string[];
+  /** The same bytes for a reader of this file. */
+  readonly readable: string;
+  readonly every_split: boolean;
+  readonly max_event_bytes?: number;
+  readonly expect: {
+    readonly events: readonly { event: string; data: string; id?: string }[];
+    readonly retry?: number;
+    readonly last_event_id?: string;
+    readonly failure?: string;
+  };
+}
+
+interface UnitsCase extends Case {
+  readonly text: string;
+  readonly lengths: Readonly<Record<OffsetUnit, number>>;
+  readonly boundaries: Readonly<Partial<Record<OffsetUnit, readonly [number, number][]>>>;
+  readonly inside?: Readonly<Partial<Record<OffsetUnit, readonly number[]>>>;
+}
+
+interface CursorCase extends Case {
+  readonly text: string;
+  readonly expect:
+    | { readonly epoch: number; readonly part: number; readonly offset: number }
+    | { readonly failure: string };
+}
+
+/** How to run a case of each kind, and which fields it may have: a new one must not go unseen. */
+const KINDS: Readonly<
+  Record<string, { fields: readonly string[]; run: (from: never) => void | Promise<void> }>
+> = {
+  view: { fields: ["offsets", "resume", "held", "events", "expect"], run: runView },
+  stream: { fields: ["offsets", "attachments", "every_split", "expect"], run: runStream },
+  sse: {
+    fields: ["chunks_hex", "readable", "every_split", "max_event_bytes", "expect"],
+    run: runSse,
+  },
+  units: { fields: ["text", "lengths", "boundaries", "inside"], run: runUnits },
+  cursor: { fields: ["text", "expect"], run: runCursor },
+};
+
+/** Kinds that concern the server's side alone. */
+const NOT_A_READERS = new Set(["server"]);
+
+async function runView(from: ViewCase): Promise<void> {
+  const stream = new ClientStream({
+    unit: from.offsets,
+    ...(from.resume !== undefined && { cursor: from.resume }),
+    ...(from.held !== undefined && { held: from.held }),
+  });
+  let failedAfter: number | undefined;
+  for (const [index, event] of from.events.entries()) {
+    await receive(stream, JSON.stringify(event));
+    if (stream.failure !== null) failedAfter ??= index;
+  }
+  expectView(stream, from.expect);
+  expect(failedAfter).toBe(from.expect.after);
+}
+
+async function runStream(from: StreamCase): Promise<void> {
+  const attachments = from.attachments.map((bytes) =>
+    bytes === null ? null : new TextEncoder().encode(bytes),
+  );
+  const longest = Math.max(...attachments.map((bytes) => bytes?.length ?? 0));
+  const ways = from.every_split ? everySplit(longest) : [];
+  for (const cut of [whole, ...ways]) {
+    expectView(await readAttachments(from.offsets, attachments, cut), from.expect);
+  }
+}
+
+async function readAttachments(
+  unit: OffsetUnit,
+  attachments: readonly (Uint8Array | null)[],
+  cut: Cut,
+): Promise<ClientStream> {
+  const stream = new ClientStream({ unit });
+  const parser = new SseParser();
+  for (const [index, bytes] of attachments.entries()) {
+    if (index > 0) {
+      parser.reset();
+      stream.interrupted();
+    }
+    if (bytes === null) {
+      stream.nothingMore();
+      continue;
+    }
+    for (const { data } of cut(bytes).flatMap((chunk) => parser.feed(chunk))) {
+      await receive(stream, data);
+    }
+    if (parser.failure !== null) stream.reject(parser.failure);
+  }
+  if (stream.failure === null) stream.interrupted();
+  return stream;
+}
+
+/** Apply one event, and what only hashing can tell about it. */
+async function receive(stream: ClientStream, json: string): Promise<void> {
+  stream.receiveJson(json);
+  await checkDigest(stream);
+}
+
+function expectView(stream: ClientStream, expected: ExpectedView): void {
+  const parts = stream.parts.map(({ kind, name, committed: text }) =>
+    name === null ? { kind, text } : { kind, name, text },
+  );
+  expect(parts).toEqual(expected.parts);
+  expect(stream.tail).toBe(expected.tail ?? "");
+  expect(stream.failure?.code).toBe(expected.failure);
+  expect(stream.state).toBe(expected.failure === undefined ? expected.state : "failed");
+  if (expected.failure === undefined) expect(stream.cursor).toBe(expected.cursor ?? null);
+  if (expected.retryable !== undefined) {
+    expect(stream.failure?.retryable).toBe(expected.retryable);
+  }
+}
+
+type Cut = (bytes: Uint8Array) => Uint8Array[];
+
+const whole: Cut = (bytes) => [bytes];
+const bytewise: Cut = (bytes) => Array.from(bytes, (byte) => Uint8Array.of(byte));
+
+/** Byte by byte, and in two at every place. */
+function everySplit(length: number): Cut[] {
+  const inTwo = Array.from(
+    { length: length + 1 },
+    (_, at): Cut =>
+      (bytes) => [bytes.subarray(0, at), bytes.subarray(at)],
+  );
+  return [bytewise, ...inTwo];
+}
+
+function runSse(from: SseCase): void {
+  const chunks = from.chunks_hex.map((hex) => new Uint8Array(Buffer.from(hex, "hex")));
+  const bytes = new Uint8Array(Buffer.concat(chunks));
+  const ways = from.every_split ? everySplit(bytes.length).map((cut) => cut(bytes)) : [];
+  for (const pieces of [chunks, [bytes], ...ways]) {
+    const options = from.max_event_bytes === undefined ? {} : { maxEventBytes: from.max_event_bytes };
+    const parser = new SseParser(options);
+    const events = pieces.flatMap((piece) => parser.feed(piece));
+    // A vector leaves out what is empty.
+    const found = events.map(({ event, data, id }) => (id ? { event, data, id } : { event, data }));
+    const { retry, last_event_id: lastEventId, failure } = from.expect;
+    expect(found).toEqual(from.expect.events);
+    expect(parser.failure?.code).toBe(failure);
+    expect(parser.retry).toBe(retry ?? null);
+    if (lastEventId !== undefined) expect(parser.lastEventId).toBe(lastEventId);
+  }
+}
+
+function runUnits(from: UnitsCase): void {
+  const { text, lengths, boundaries, inside } = from;
+  for (const [unit, length] of entries(lengths)) expect(lengthIn(text, unit)).toBe(length);
+  for (const [unit, pairs] of entries(boundaries)) {
+    for (const [offset, codePoints] of pairs) {
+      const index = indexAt(text, offset, unit);
+      expect(lengthIn(text.slice(0, index), "codepoint")).toBe(codePoints);
+      expect(index).toBe(indexAt(text, codePoints, "codepoint"));
+    }
+  }
+  for (const [unit, offsets] of entries(inside ?? {})) {
+    for (const offset of offsets) expect(() => indexAt(text, offset, unit)).toThrow(RangeError);
+  }
+}
+
+function entries<T>(of: Readonly<Partial<Record<OffsetUnit, T>>>): [OffsetUnit, T][] {
+  return Object.entries(of) as [OffsetUnit, T][];
+}
+
+function runCursor(from: CursorCase): void {
+  if ("failure" in from.expect) {
+    const error = expect.objectContaining({ code: from.expect.failure });
+    expect(() => parseCursor(from.text)).toThrow(RequestError);
+    expect(() => parseCursor(from.text)).toThrow(error);
+  } else {
+    expect(parseCursor(from.text)).toEqual(from.expect);
+  }
+}
+
+const files = readdirSync(FOLDER).filter((name) => name.endsWith(".json"));
+const kindsSeen = new Set<string>();
+
+for (const file of files) {
+  const vectors = JSON.parse(readFileSync(new URL(file, FOLDER), "utf-8")) as {
+    kind: string;
+    cases: Case[];
+  };
+  kindsSeen.add(vectors.kind);
+  describe(`${file} (${vectors.kind})`, () => {
+    const kind = KINDS[vectors.kind];
+
+    test("is of a known kind and has cases", () => {
+      expect(vectors.cases.length).toBeGreaterThan(0);
+      expect(kind !== undefined || NOT_A_READERS.has(vectors.kind)).toBe(true);
+    });
+
+    if (kind === undefined) return;
+    const known = new Set(["name", "spec", ...kind.fields]);
+    test.each(vectors.cases)("$spec $name", async (from) => {
+      expect(Object.keys(from).filter((field) => !known.has(field))).toEqual([]);
+      await kind.run(from as never);
+    });
+  });
+}
+
+test("every kind that concerns a reader has a file", () => {
+  expect(Object.keys(KINDS).filter((kind) => !kindsSeen.has(kind))).toEqual([]);
+});
