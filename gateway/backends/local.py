@@ -202,7 +202,7 @@ class LocalBackend:
             self._fail_all(ErrorCode.INTERNAL, message, retryable=False)
 
     async def _keep_running(self, started: asyncio.Future[None]) -> None:
-        """Restart the engine whenever it ends; a first start that fails is reported, not repeated."""
+        """Restart the engine when it ends; a first start that fails is reported, not repeated."""
         clock = asyncio.get_running_loop().time
         while True:
             reason = await self._run_engine(started)

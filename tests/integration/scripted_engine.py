@@ -1,0 +1,136 @@
+"""An engine process without a model: speaks the engine's frames, says what its prompt scripts.
+
+Run as a program in place of `engine.worker`. The setting `model` chooses how it starts, the first
+word of a prompt what a stream does; the rest of the prompt is its text, one token per character,
+the token's id being the code point.
+
+    model   "fatal": says Fatal and ends; "exit": ends without connecting;
+            "garbage": sends what is no frame; "deaf": does not end when its gateway is gone
+    say     commits the text in three verifications, each after a draft whose end is wrong
+    stall   commits the first half, drafts the rest and waits; continued by a restarted engine, it
+            goes on to the end
+    wait    commits nothing, until it is cancelled
+    crash   ends the process as kill -9 would
+    refuse  is rejected
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine import frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SEED = 1234
+EXIT_STATUS = 3
+
+
+def pieces(text: str, count: int) -> list[str]:
+    size = max(1, -(-len(text) // count))
+    return [text[i : i + size] for i in range(0, len(text), size)]
+
+
+def tokens(text: str, confidence: float | None = None) -> list[frames.TokenText]:
+    return [frames.TokenText(ord(c), 1, None, confidence) for c in text]
+
+
+class ScriptedEngine:
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._decoder = msgspec.msgpack.Decoder(frames.ToEngine)
+        self._waiting: dict[str, frames.Start] = {}
+        self._wants: set[str] = set()
+
+    def send(self, frame: frames.FromEngine) -> None:
+        data = msgspec.msgpack.encode(frame)
+        self._socket.sendall(len(data).to_bytes(frames.LENGTH_PREFIX_BYTES, "big") + data)
+
+    def received(self) -> Iterator[frames.ToEngine]:
+        with self._socket.makefile("rb") as file:
+            while prefix := file.read(frames.LENGTH_PREFIX_BYTES):
+                yield self._decoder.decode(file.read(int.from_bytes(prefix, "big")))
+
+    def serve(self) -> None:
+        self.send(frames.Loading("reading the script", 0.5))
+        self.send(frames.Ready("scripted", 128, 1000, "none", ["none"], 1, 16))
+        for frame in self.received():
+            match frame:
+                case frames.Start():
+                    self.start(frame)
+                case frames.Cancel():
+                    waiting = self._waiting.pop(frame.stream, None)
+                    if waiting is not None:
+                        self.finish(waiting, "cancelled", len(waiting.committed))
+                case frames.WantDrafts():
+                    self._wants.add(frame.stream)
+
+    def start(self, start: frames.Start) -> None:
+        word, _, text = (start.prompt or "").partition(" ")
+        done = "".join(map(chr, start.committed))
+        assert text.startswith(done)
+        assert len(done) == start.committed_chars
+        if word == "refuse":
+            self.send(frames.Rejected(start.stream, "context_exceeded", "too long", "prompt"))
+            return
+        if word == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        seed = SEED if start.sampling.seed is None else start.sampling.seed
+        self.send(frames.Accepted(start.stream, len(start.prompt or ""), seed))
+        rest = text[len(done) :]
+        if word == "wait":
+            self._waiting[start.stream] = start
+        elif word == "stall" and not done:
+            half = rest[: len(rest) // 2]
+            self.verify(start.stream, half)
+            self.draft(start.stream, rest[len(half) :])
+        else:
+            for piece in pieces(rest, 3):
+                self.draft(start.stream, piece[:1] + "?")
+                self.verify(start.stream, piece, "draft_rejected")
+            self.finish(start, "stop", len(text))
+
+    def draft(self, stream: str, tail: str) -> None:
+        self.send(frames.Step([frames.Drafted(stream, tail, tokens(tail, 0.5))]))
+
+    def verify(self, stream: str, text: str, cause: str | None = None) -> None:
+        self.send(frames.Step([frames.Verified(stream, text, "", cause, tokens(text))]))
+
+    def finish(self, start: frames.Start, reason: str, completion: int) -> None:
+        counts = frames.TokenCounts(prompt=len(start.prompt or ""), completion=completion)
+        self.send(frames.Step([frames.Finished(start.stream, reason, counts)]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--config", required=True)
+    arguments = parser.parse_args()
+    model = msgspec.json.decode(arguments.config).get("model")
+    if model == "exit":
+        return EXIT_STATUS
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(arguments.socket)
+        engine = ScriptedEngine(sock)
+        if model == "fatal":
+            engine.send(frames.Fatal("invalid_config", "dtype: no such thing"))
+            return EXIT_STATUS
+        if model == "garbage":
+            sock.sendall(b"\x00\x00\x00\x01\xc1")
+        engine.serve()
+    if model == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pause()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""The local backend over real processes: a scripted engine, and the real one on a tiny model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.backends import supervisor
+from gateway.backends.base import BackendEvent, Drafted, Failed, Finished, Verified
+from gateway.backends.local import LocalBackend, LocalConfig
+from gateway.backends.supervisor import RestartPolicy
+from gateway.errors import BackendError
+from protocol.errors import ErrorCode, RequestError
+from protocol.ledger import Ledger
+from protocol.requests import GenerationRequest
+from tests.integration import scripted_engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+WORKER = (sys.executable, "-m", "tests.integration.scripted_engine")
+TEXT = "Wet ink dries, ☕ and stays."
+AT_ONCE = RestartPolicy(max_restarts=3, window_s=60.0, first_delay_s=0.0)
+
+
+class Reader:
+    """A sink that keeps a ledger, as a stream does, and lets tests wait for what it saw."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.events: list[BackendEvent] = []
+        self._changed = asyncio.Event()
+
+    def __call__(self, event: BackendEvent) -> None:
+        match event:
+            case Verified():
+                self.ledger.verify(event.text, event.tail, event.tokens, event.cause)
+            case Drafted():
+                self.ledger.draft(event.tail, event.tokens, event.cause)
+            case _:
+                pass
+        self.events.append(event)
+        self._changed.set()
+
+    async def until(self, seen: Callable[[BackendEvent], bool]) -> BackendEvent:
+        while True:
+            for event in self.events:
+                if seen(event):
+                    return event
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def ended(self) -> BackendEvent:
+        return await self.until(lambda event: isinstance(event, Finished | Failed))
+
+    @property
+    def text(self) -> str:
+        return self.ledger.current.committed_text()
+
+    @property
+    def restarts_seen(self) -> int:
+        return sum(isinstance(e, Drafted) and e.cause == "engine_restart" for e in self.events)
+
+
+def drafted(event: BackendEvent) -> bool:
+    return isinstance(event, Drafted) and bool(event.tail)
+
+
+@asynccontextmanager
+async def running(
+    model: str | None = None,
+    *,
+    worker: tuple[str, ...] = WORKER,
+    progress: list[str] | None = None,
+) -> AsyncGenerator[LocalBackend]:
+    backend = LocalBackend(
+        LocalConfig(model=model),
+        on_progress=None if progress is None else lambda phase, _: progress.append(phase),
+        worker=worker,
+        restarts=AT_ONCE,
+    )
+    try:
+        await backend.start()
+        yield backend
+    finally:
+        await backend.stop()
+
+
+def ask(prompt: str, **fields: object) -> GenerationRequest:
+    return GenerationRequest(prompt=prompt, model="scripted", **fields)  # type: ignore[arg-type]
+
+
+def exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_backend_says_what_it_does_and_what_it_serves_when_started() -> None:
+    progress: list[str] = []
+    async with running(progress=progress) as backend:
+        assert backend.ready
+        (model,) = backend.models()
+    assert progress == ["reading the script"]
+    assert (model.id, model.context_length, model.drafters) == ("scripted", 128, ["none"])
+    assert not backend.ready
+
+
+async def test_backend_delivers_a_stream_in_order() -> None:
+    async with running() as backend:
+        reader = Reader()
+        admission = await backend.generate("a", ask(f"say {TEXT}"), reader)
+        end = await reader.ended()
+    assert (admission.prompt_tokens, admission.seed) == (len(TEXT) + 4, scripted_engine.SEED)
+    assert reader.text == TEXT
+    assert isinstance(end, Finished)
+    assert (end.reason, end.counts.completion) == ("stop", len(TEXT))
+    kinds = [type(event) for event in reader.events]
+    assert kinds == [Drafted, Verified] * 3 + [Finished]
+
+
+async def test_backend_raises_request_error_when_the_engine_rejects() -> None:
+    async with running() as backend:
+        reader = Reader()
+        with pytest.raises(RequestError, match="too long") as caught:
+            await backend.generate("a", ask("refuse"), reader)
+    assert (caught.value.code, caught.value.param) == (ErrorCode.CONTEXT_EXCEEDED, "prompt")
+    assert reader.events == []
+
+
+async def test_backend_continues_streams_with_one_retraction_when_the_engine_is_killed() -> None:
+    async with running() as backend:
+        first, second, idle = Reader(), Reader(), Reader()
+        await backend.generate("a", ask(f"stall {TEXT}"), first)
+        await backend.generate("b", ask(f"stall {TEXT * 2}"), second)
+        await backend.generate("c", ask("wait"), idle)
+        await first.until(drafted)
+        await second.until(drafted)
+        killed = backend.engine_pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        ends = [await first.ended(), await second.ended()]
+        assert backend.engine_pid != killed
+        backend.cancel("c")
+        ends.append(await idle.ended())
+    assert [end.reason for end in ends if isinstance(end, Finished)] == [
+        "stop",
+        "stop",
+        "cancelled",
+    ]
+    assert (first.text, second.text) == (TEXT, TEXT * 2)
+    assert (first.restarts_seen, second.restarts_seen, idle.restarts_seen) == (1, 1, 0)
+
+
+async def test_backend_ends_a_stream_as_cancelled_when_the_engine_dies_before_it_says_so() -> None:
+    async with running() as backend:
+        reader = Reader()
+        await backend.generate("a", ask(f"stall {TEXT}"), reader)
+        await reader.until(drafted)
+        # A stalled stream does not answer a cancel.
+        backend.cancel("a")
+        assert backend.engine_pid is not None
+        os.kill(backend.engine_pid, signal.SIGKILL)
+        end = await reader.ended()
+    assert isinstance(end, Finished)
+    assert (end.reason, end.counts.completion) == ("cancelled", len(TEXT) // 2)
+    assert reader.text == TEXT[: len(TEXT) // 2]
+
+
+async def test_backend_gives_streams_up_when_the_engine_dies_of_them_again_and_again() -> None:
+    async with running() as backend:
+        stalled = Reader()
+        await backend.generate("a", ask(f"stall {TEXT}"), stalled)
+        with pytest.raises(BackendError, match="keeps failing") as caught:
+            await backend.generate("b", ask("crash"), Reader())
+        assert caught.value.code is ErrorCode.ENGINE_FAILED
+        assert not backend.ready
+        with pytest.raises(BackendError) as refused:
+            await backend.generate("c", ask(f"say {TEXT}"), Reader())
+        assert refused.value.retryable
+
+
+async def test_backend_does_not_start_when_the_engine_cannot() -> None:
+    for model, message in (
+        ("fatal", "dtype: no such thing"),
+        ("exit", f"status {scripted_engine.EXIT_STATUS}"),
+        ("garbage", "invalid"),
+    ):
+        with pytest.raises(BackendError, match=f"(?i){message}"):
+            async with running(model):
+                pass
+
+
+async def test_backend_does_not_start_when_the_program_is_missing() -> None:
+    with pytest.raises(BackendError, match="cannot be run"):
+        async with running(worker=("/nonexistent/engine",)):
+            pass
+
+
+async def test_backend_ends_its_process_and_its_streams_when_stopped() -> None:
+    async with running() as backend:
+        reader = Reader()
+        await backend.generate("a", ask("wait"), reader)
+        pid = backend.engine_pid
+        assert pid is not None
+    end = await reader.ended()
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == (ErrorCode.SHUTTING_DOWN, True)
+    assert not exists(pid)
+
+
+async def test_backend_kills_an_engine_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "EXIT_GRACE_S", 0.1)
+    monkeypatch.setattr(supervisor, "TERMINATE_GRACE_S", 0.1)
+    async with running("deaf") as backend:
+        pid = backend.engine_pid
+        assert pid is not None
+    assert not exists(pid)
+
+
+async def test_backend_leaves_no_process_when_its_start_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spawned: list[int] = []
+    run = asyncio.create_subprocess_exec
+
+    async def record(*command: str, **options: int) -> asyncio.subprocess.Process:
+        process = await run(*command, **options)  # type: ignore[arg-type]
+        spawned.append(process.pid)
+        giving_up.set()
+        return process
+
+    giving_up = asyncio.Event()
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", record)
+    never_connects = (sys.executable, "-c", "import signal; signal.pause()")
+    backend = LocalBackend(LocalConfig(), worker=never_connects)
+    starting = asyncio.create_task(backend.start())
+    await giving_up.wait()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await backend.stop()
+    (pid,) = spawned
+    assert not exists(pid)
+
+
+async def test_backend_forgets_a_stream_whose_caller_went_away_before_admission() -> None:
+    async with running() as backend:
+        reader = Reader()
+        waiting = asyncio.create_task(backend.generate("a", ask("wait"), reader))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        other = Reader()
+        await backend.generate("b", ask(f"say {TEXT}"), other)
+        await other.ended()
+    assert reader.events == []
+    assert other.text == TEXT
