@@ -34,6 +34,11 @@ _CLAUSE_END = re.compile(
 )
 
 
+def token_finder(_locale: str) -> Finder:
+    """Text is committed in whole tokens, so every step ends at a boundary."""
+    return len
+
+
 def sentence_finder(locale: str) -> Finder:
     language = _language(locale)
 
@@ -110,10 +115,10 @@ def _language(locale: str) -> str:
 
 
 FINDERS: dict[str, Callable[[str], Finder]] = {
+    "token": token_finder,
     "word": word_finder,
     "clause": clause_finder,
     "sentence": sentence_finder,
     "line": line_finder,
     "paragraph": paragraph_finder,
 }
-"""Every unit but `token`, whose boundaries are in the ledger, not in the text."""

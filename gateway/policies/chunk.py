@@ -9,7 +9,6 @@ from gateway.policies.boundaries import FINDERS
 from protocol.server import View
 
 if TYPE_CHECKING:
-    from gateway.policies.boundaries import Finder
     from protocol.ledger import PartLedger
     from protocol.requests import Chunk
 
@@ -24,9 +23,7 @@ class ChunkPart:
     """The boundaries of one part, found step by step: never again in front of the last one."""
 
     def __init__(self, spec: Chunk) -> None:
-        self._find: Finder | None = (
-            None if spec.unit == "token" else FINDERS[spec.unit](spec.locale)
-        )
+        self._find = FINDERS[spec.unit](spec.locale)
         self._tail = spec.tail
         self._max_delay = None if spec.max_delay_ms is None else spec.max_delay_ms / 1000
         self._boundary = 0
@@ -50,10 +47,7 @@ class ChunkPart:
         if committed < self._scanned + (1 if eager else withheld // SCAN_GROWTH):
             return
         self._scanned = committed
-        if self._find is None:
-            self._boundary = _last_token_end(part, self._boundary)
-        else:
-            self._boundary += self._find(part.committed_text(self._boundary))
+        self._boundary += self._find(part.committed_text(self._boundary))
         self._delivered = max(self._delivered, self._boundary)
 
     def _overdue(self, part: PartLedger, now: float) -> float | None:
@@ -73,12 +67,3 @@ class ChunkPart:
             self._delivered = committed
             arrivals.clear()
         return arrivals[0][0] + self._max_delay if arrivals else None
-
-
-def _last_token_end(part: PartLedger, start: int) -> int:
-    """A source that names no tokens hands over whole ones."""
-    marks = part.marks(start, part.committed_length)
-    if marks:
-        return marks[-1].end
-    named = start > 0 or part.marks(0, part.total_length)
-    return start if named else part.committed_length

@@ -1,4 +1,4 @@
-"""From what a client wrote to a policy: objects, short forms and the profiles' names."""
+"""From what a client wrote to a policy: objects, short forms, profiles' names."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gateway.policies.chunk import ChunkPart
 from gateway.policies.graphemes import GraphemeSafePart
 from gateway.policies.hold import HoldPart
 from gateway.policies.retract import RetractPart
+from protocol.complaints import complaint
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import PartKind
 from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, StreamRetract
@@ -37,6 +38,8 @@ def resolve_policy(
     match wanted:
         case None:
             return profiles[default]
+        case str() if wanted.startswith("{"):
+            return resolve_policy(_from_json(wanted), profiles, default)
         case str():
             return _from_name(wanted, profiles)
         case Chunk(locale=locale) if not _LOCALE.fullmatch(locale):
@@ -47,6 +50,20 @@ def resolve_policy(
             )
         case _:
             return wanted
+
+
+def _from_json(text: str) -> PolicySpec:
+    """A whole policy object, where only a string fits (a query string)."""
+    try:
+        return msgspec.json.decode(text, type=PolicySpec)
+    except msgspec.ValidationError as error:
+        refused = complaint(error, msgspec.json.decode(text), PolicySpec)
+        param = "policy" if refused.param is None else f"policy.{refused.param}"
+        raise RequestError(refused.code, refused.message, param) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, f"the policy is not JSON: {error}", "policy"
+        ) from None
 
 
 def _from_name(name: str, profiles: Mapping[str, PolicySpec]) -> PolicySpec:

@@ -23,7 +23,8 @@ class AttachQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Query of `GET /v1/streams/{id}/events`."""
 
     policy: str | None = None
-    """`hold`, `retract`, `retract:<max tail>`, `chunk`, `chunk:<unit>` or a profile's name."""
+    """`hold`, `retract`, `retract:<max tail>`, `chunk`, `chunk:<unit>`, a profile's name, or a
+    policy object as JSON."""
     offsets: OffsetUnit = OffsetUnit.CODEPOINT
     cursor: str | None = None
     """Where to go on. A `Last-Event-ID` header is newer than the URL and wins over it."""

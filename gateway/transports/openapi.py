@@ -198,8 +198,8 @@ def _parameters(by_type: dict[Any, Json]) -> Json:
         "stream": {"name": "stream", "in": "path", "required": True, "schema": {"type": "string"}},
         "policy": query(
             "policy",
-            "`hold`, `retract`, `retract:<max tail>`, `chunk`, `chunk:<unit>` or a profile's name. "
-            f"Units: {', '.join(by_type[ChunkUnit]['enum'])}.",
+            "`hold`, `retract`, `retract:<max tail>`, `chunk`, `chunk:<unit>`, a profile's name, "
+            f"or a policy object as JSON. Units: {', '.join(by_type[ChunkUnit]['enum'])}.",
             {"type": "string"},
         ),
         "offsets": query("offsets", "The unit of all offsets", by_type[OffsetUnit]),
