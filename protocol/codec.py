@@ -27,16 +27,10 @@ class _Tagged(msgspec.Struct, frozen=True):
     type: str
 
 
-class _Referring(msgspec.Struct, frozen=True):
-    ref: str
-
-
 _event_json: msgspec.json.Decoder[ServerEvent] = msgspec.json.Decoder(ServerEvent)
 _event_msgpack: msgspec.msgpack.Decoder[ServerEvent] = msgspec.msgpack.Decoder(ServerEvent)
 _tagged_json = msgspec.json.Decoder(_Tagged)
 _tagged_msgpack = msgspec.msgpack.Decoder(_Tagged)
-_referring_json = msgspec.json.Decoder(_Referring)
-_referring_msgpack = msgspec.msgpack.Decoder(_Referring)
 _message_json: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _message_msgpack: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
 _request_json = msgspec.json.Decoder(GenerationRequest)
@@ -76,16 +70,6 @@ def decode_message_json(data: bytes | str) -> ClientMessage:
 def decode_message_msgpack(data: bytes) -> ClientMessage:
     """One WebSocket message of a client. Raises RequestError."""
     return _checked(_decode(data, _message_msgpack.decode, msgspec.msgpack.decode, ClientMessage))
-
-
-def refused_ref_json(data: bytes | str) -> str | None:
-    """The `ref` of a message that was refused, if it can be read: the answer repeats it."""
-    return _refused_ref(data, _referring_json.decode)
-
-
-def refused_ref_msgpack(data: bytes) -> str | None:
-    """The `ref` of a message that was refused, if it can be read: the answer repeats it."""
-    return _refused_ref(data, _referring_msgpack.decode)
 
 
 def decode_request(body: bytes) -> GenerationRequest:
@@ -139,13 +123,6 @@ def _look(data: bytes | str, decode: Callable[[Any], object]) -> object:
 
 def _malformed(error: Exception) -> RequestError:
     return RequestError(ErrorCode.MALFORMED_JSON, f"the body cannot be parsed: {error}")
-
-
-def _refused_ref(data: bytes | str, decode: Callable[[Any], _Referring]) -> str | None:
-    try:
-        return decode(data).ref
-    except _MALFORMED:
-        return None
 
 
 def _checked(message: ClientMessage) -> ClientMessage:
