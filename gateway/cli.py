@@ -1,5 +1,226 @@
-"""The `wetink` command."""
+"""The `wetink` command: serve, stream, pull, version."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import logging
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from gateway.errors import BackendError, ConfigError
+from protocol.events import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.backends.base import Backend
+    from gateway.config import GatewayConfig
+
+EMBEDDED_MODEL = "smollm2-135m-instruct"
+ENGINE_PACKAGES = ("torch", "transformers")
+INSTALL_ENGINE = "pip install 'wetink[engine]' (in a checkout: make setup)"
+DEFAULT_URL = "http://127.0.0.1:8000"
+EXAMPLE_PROMPT = "Tell me a story about a lighthouse."
+BAR_WIDTH = 30
+
+EXIT_OK, EXIT_FAILED = 0, 1
 
 
-def main() -> int:
-    raise SystemExit("not built yet")
+class Command(NamedTuple):
+    run: Callable[[Sequence[str]], int]
+    summary: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Each command parses the rest itself, so that `stream` need not load the server, nor `serve`
+    # the client.
+    options = _parser().parse_args(arguments[:1])
+    try:
+        return COMMANDS[options.command].run(arguments[1:])
+    except (ConfigError, BackendError) as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    summaries = "\n".join(f"  {name:<9}{command.summary}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="wetink",
+        description="A streaming gateway for speculative decoding.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"commands:\n{summaries}\n\nwetink COMMAND --help tells more.",
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    return parser
+
+
+def _serve(argv: Sequence[str]) -> int:
+    import uvloop
+
+    from gateway.config import GatewayConfig
+    from gateway.server import bind, serve
+
+    options = _serve_parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    config = GatewayConfig.load(options.config, _overrides(options))
+    # Found out before a model is fetched and loaded, not after.
+    bind(config).close()
+    backend = _backend(config, options)
+    uvloop.run(serve(config, backend, lambda url: _announce(url, backend)))
+    return EXIT_OK
+
+
+def _serve_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wetink serve",
+        description="Start the gateway and, in a process of its own, its engine.",
+    )
+    add = parser.add_argument
+    add("--host", help="address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, help="port to listen on; 0: any free one (default: 8000)")
+    add("--config", type=Path, metavar="FILE", help="TOML file; options given here win over it")
+    add("--backend", choices=["local", "scripted"], help="source of tokens (default: local)")
+    add("--trace", metavar="PATH", help="play this trace file, or folder of them; no model is used")
+    engine = parser.add_argument_group("engine (local backend)")
+    add = engine.add_argument
+    add("--model", help=f"Hugging Face folder, GGUF file or hub name (default: {EMBEDDED_MODEL})")
+    add("--dtype", choices=["bfloat16", "float32"])
+    add("--drafter", choices=["none", "ngram", "model"], help="for requests that choose none")
+    add("--draft-model", metavar="MODEL", help="second checkpoint, with the model's own tokenizer")
+    add("--draft-length", type=int, metavar="N", help="most drafted tokens per step; 0: none")
+    add("--threads", type=int, metavar="N", help="compute threads (default: one per core)")
+    add("--context-length", type=int, metavar="N", help="longest prompt and answer, in tokens")
+    add("--max-sequences", type=int, metavar="N", help="most streams generating at once")
+    add("--kv-memory-mib", type=int, metavar="N", help="memory for the KV cache")
+    add("--mode", choices=["exact", "fast"], help="exact: the same text in any batch, bit by bit")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, object]:
+    """Gateway settings given on the command line, as keys of the configuration."""
+    backend = options.backend or (None if options.trace is None else "scripted")
+    given = {
+        "server.host": options.host,
+        "server.port": options.port,
+        "backend.kind": backend,
+        "backend.traces": options.trace,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _backend(config: GatewayConfig, options: argparse.Namespace) -> Backend:
+    if config.backend.kind == "scripted":
+        from gateway.backends.scripted import ScriptedBackend
+
+        return ScriptedBackend.from_config(config.backend)
+    from gateway.backends.local import LocalBackend, LocalConfig
+
+    _require_engine()
+    settings = {
+        name: getattr(options, name)
+        for name in LocalConfig.__struct_fields__
+        if getattr(options, name, None) is not None
+    }
+    if settings.get("model", EMBEDDED_MODEL) == EMBEDDED_MODEL:
+        _pull_quietly()
+    return LocalBackend(msgspec.convert(settings, LocalConfig), on_progress=LoadingBar())
+
+
+def _announce(url: str, backend: Backend) -> None:
+    """The address, and two lines to copy that stream from it."""
+    models = ", ".join(model.id for model in backend.models())
+    body = msgspec.json.encode({"messages": [{"role": "user", "content": EXAMPLE_PROMPT}]}).decode()
+    # `wetink` may be on nobody's path (in a virtual environment, under make).
+    command = "wetink" if shutil.which("wetink") else sys.argv[0]
+    address = "" if url == DEFAULT_URL else f" --url {url}"
+    sys.stdout.write(
+        f"\nWetink serves {models} at {url}\n\n"
+        f"  curl -N {url}/v1/streams -H 'Accept: text/event-stream' -d {shlex.quote(body)}\n"
+        f"  {command} stream {shlex.quote(EXAMPLE_PROMPT)}{address}\n\n"
+        "Ctrl-C stops it.\n"
+    )
+    sys.stdout.flush()
+
+
+class LoadingBar:
+    """What the engine does before it is ready: a bar on a terminal, else one line per phase."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def __call__(self, phase: str, fraction: float | None) -> None:
+        before, self._phase = self._phase, phase
+        if not sys.stderr.isatty():
+            if phase != before:
+                _say(f"engine: {phase}")
+            return
+        full = round((fraction or 0.0) * BAR_WIDTH)
+        bar = "#" * full + "." * (BAR_WIDTH - full)
+        percent = "" if fraction is None else f" {fraction:.0%}"
+        start = "\n" if before and phase != before else "\r\x1b[K"
+        sys.stderr.write(f"{start}engine: [{bar}] {phase}{percent}")
+        sys.stderr.flush()
+
+
+def _pull(argv: Sequence[str]) -> int:
+    _require_engine()
+    return subprocess.run([sys.executable, "-m", "engine.pull", *argv], check=False).returncode
+
+
+def _pull_quietly() -> None:
+    """The embedded model, when it is not in the cache yet. Raises BackendError."""
+    command = [sys.executable, "-m", "engine.pull"]
+    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+        raise BackendError(f"the embedded model {EMBEDDED_MODEL} could not be fetched")
+
+
+def _require_engine() -> None:
+    """Looks without importing: the gateway's process never loads torch. Raises BackendError."""
+    missing = [name for name in ENGINE_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BackendError(
+            f"the engine needs {' and '.join(missing)}, not installed here: {INSTALL_ENGINE}"
+        )
+
+
+def _stream(argv: Sequence[str]) -> int:
+    from wetink import terminal
+
+    return terminal.main(argv)
+
+
+def _version(argv: Sequence[str]) -> int:
+    argparse.ArgumentParser(prog="wetink version").parse_args(argv)
+    version = importlib.metadata.version("wetink")
+    sys.stdout.write(f"wetink {version}, protocol {PROTOCOL_VERSION}\n")
+    return EXIT_OK
+
+
+def _complain(message: str) -> int:
+    _say(f"wetink: {message}")
+    return EXIT_FAILED
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+COMMANDS = {
+    "serve": Command(_serve, "start the gateway and its engine"),
+    "stream": Command(_stream, "generate text at a running gateway and watch it"),
+    "pull": Command(_pull, "fetch and convert the embedded model"),
+    "version": Command(_version, "print the version"),
+}

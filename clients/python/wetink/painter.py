@@ -27,6 +27,9 @@ _FORCE_WRAP = " \r"
 
 _TAB_STOP = 8
 _FIRST_EMOJI = 0x1F000
+_JOINER = "\u200d"
+_LONGEST_CLUSTER = 64
+"""Code points looked at to find a cluster's end. Longer ones exist in jokes only."""
 _MIN_COLUMNS = 8
 _CONTROL_PICTURES = 0x2400
 _DELETE = 0x7F
@@ -38,8 +41,11 @@ _LAST_C1 = 0x9F
 class _Cluster(NamedTuple):
     """A grapheme cluster as sent to the terminal, and its cells."""
 
-    text: str = ""
-    width: int = 0
+    text: str
+    width: int
+
+
+_NOTHING = _Cluster("", 0)
 
 
 class Size(NamedTuple):
@@ -52,11 +58,12 @@ class _Pen:
     the next cell wraps first.
     """
 
-    def __init__(self, column: int, columns: int) -> None:
+    def __init__(self, column: int, columns: int, last: _Cluster = _NOTHING) -> None:
         self.row = 0
         self.column = column
         self.columns = columns
-        self.last: _Cluster = _Cluster()
+        self.last = last
+        """The cluster before this place, on the same line."""
 
     def put(self, text: str) -> str:
         """Moves over `text`; returns what makes a terminal do the same."""
@@ -66,6 +73,7 @@ class _Pen:
         if cluster in ("\n", "\r\n"):
             self.row += 1
             self.column = 0
+            self.last = _NOTHING
             return "\r\n"
         if cluster == "\t":
             cells = min(_TAB_STOP - self.column % _TAB_STOP, max(self.columns - self.column, 1))
@@ -94,8 +102,9 @@ class _Pen:
             self.row += 1
             self.column = 0
         self.column += width
+        text, cells = ("", 0) if width else self.last
+        self.last = _Cluster(text + cluster, cells + width)
         if self.column == self.columns:
-            self.last = _Cluster(self.last.text + cluster, self.last.width)
             return cluster
         return f"{filler}{_WRAP_OFF}{cluster}{_WRAP_ON}{_CSI}{self.column + 1}G"
 
@@ -110,7 +119,7 @@ class Painter:
         self._line = ""
         """Committed text since its last newline: what a resized terminal wraps anew."""
         self._column: int = 0
-        self._last: _Cluster = _Cluster()
+        self._last: _Cluster = _NOTHING
         self._tail = ""
         self._struck = ""
         self._drawn: list[str] = []
@@ -157,21 +166,26 @@ class Painter:
         return f"{up}{_CSI}{columns - last.width + 1}G{_ERASE_BELOW}{last.text}"
 
     def _commit(self, text: str, columns: int) -> str:
-        pen = _Pen(self._column, columns)
-        pen.last = self._last
-        sequence = pen.put(text)
-        self._column, self._last = pen.column, pen.last
         _, newline, rest = text.rpartition("\n")
         self._line = rest if newline else self._line + rest
-        return sequence
+        pen = _Pen(self._column, columns, self._last)
+        back = ""
+        if _joining(self._last.text, text):
+            # The new text goes on with the last cluster: draw the two as the one they are.
+            text = self._last.text + text
+            pen = _Pen(self._column - self._last.width, columns)
+            back = f"{_CSI}{pen.column + 1}G"
+        sequence = pen.put(text)
+        self._column, self._last = pen.column, pen.last
+        return back + sequence
 
     def _draw(self, tail: str, struck: str, columns: int, lines: int) -> str:
         """At most `lines` rows: what has scrolled off the screen can no longer be erased."""
         pen = _Pen(self._column, columns)
         sequence = ""
-        for style, text in ((_DIM, _drawable(tail)), (_STRUCK, _drawable(struck))):
+        for style, text in ((_DIM, tail), (_STRUCK, struck)):
             drawn = ""
-            for cluster in iter_graphemes(text):
+            for cluster in iter_graphemes(_drawable(self._last.text, text)):
                 cells = pen.put(cluster)
                 if pen.row >= lines:
                     return sequence + (f"{style}{drawn}{_PLAIN}" if drawn else "")
@@ -182,9 +196,18 @@ class Painter:
         return sequence
 
 
-def _drawable(text: str) -> str:
-    """Without leading marks: they would stick to committed text, where no erasing reaches them."""
-    start = 0
+def _joining(last: str, text: str) -> str:
+    """The beginning of `text` that belongs to the same cluster as `last`."""
+    if not last or not text:
+        return ""
+    return next(iter(iter_graphemes(last + text[:_LONGEST_CLUSTER])))[len(last) :]
+
+
+def _drawable(last: str, text: str) -> str:
+    """Without what would stick to `last`, committed already, where no erasing reaches it."""
+    if last.endswith(_JOINER):
+        return ""
+    start = len(_joining(last, text))
     while start < len(text) and text[start] not in "\n\t\r" and wcwidth(text[start]) == 0:
         start += 1
     return text[start:]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
 
 def event(type_: str, **fields: Any) -> bytes:
@@ -88,7 +88,7 @@ class CannedServer:
 
 
 @asynccontextmanager
-async def canned(*answers: bytes) -> AsyncIterator[CannedServer]:
+async def canned(*answers: bytes) -> AsyncGenerator[CannedServer]:
     canned_server = CannedServer(answers)
     server = await asyncio.start_server(canned_server.handle, "127.0.0.1", 0)
     canned_server.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -135,7 +135,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @asynccontextmanager
-async def cutting(url: str, cuts: Sequence[int]) -> AsyncIterator[str]:
+async def cutting(url: str, cuts: Sequence[int]) -> AsyncGenerator[str]:
     """The address of a proxy before the server at `url`."""
     proxy = CuttingProxy(int(url.rpartition(":")[2]), cuts)
     server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)

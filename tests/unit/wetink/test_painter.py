@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyte
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wcwidth import wcwidth
@@ -141,6 +142,29 @@ def test_painter_holds_back_a_tail_that_would_stick_to_committed_text() -> None:
     assert terminal.rows == ["ef"]
 
 
+def test_painter_draws_an_emoji_sequence_whole_when_it_came_in_pieces() -> None:
+    pieces, whole = Terminal(), Terminal()
+    for piece in ("ab👨", "\u200d👩", "\u200d", "👧 c", "e", "\u0301f"):
+        pieces.painter.update(piece, "👧tail", "gone")
+    pieces.painter.close()
+    whole.painter.update("ab👨\u200d👩\u200d👧 ce\u0301f", "")
+    assert pieces.rows == whole.rows
+
+
+@pytest.mark.parametrize(
+    ("committed", "tail"),
+    [("👨\u200d", "👩"), ("👨\u200d", "x"), ("🇩", "🇪"), ("e", "\u0301")],
+    ids=["emoji sequence", "joiner", "flag", "accent"],
+)
+def test_painter_draws_no_tail_that_would_stick_to_committed_text(
+    committed: str, tail: str
+) -> None:
+    written: list[str] = []
+    painter = Painter(written.append, lambda: Size(COLUMNS, LINES))
+    painter.update(committed, tail, tail)
+    assert tail not in "".join(written)
+
+
 def test_painter_follows_a_terminal_that_became_narrower() -> None:
     """A terminal that wraps anew on resize shows what a fresh one would."""
     narrow = Terminal(columns=10)
@@ -171,13 +195,13 @@ def test_painter_leaves_the_cursor_on_a_line_of_its_own() -> None:
 def test_painter_leaves_what_committed_text_alone_would_leave(
     steps: list[tuple[str, str, str]],
 ) -> None:
-    with_tails, committed_only = Terminal(), Terminal()
+    with_tails, at_once = Terminal(), Terminal()
     for committed, tail, struck in steps:
         with_tails.painter.update(committed, tail, struck)
-        committed_only.painter.update(committed, "")
+    at_once.painter.update("".join(committed for committed, _, _ in steps), "")
     with_tails.painter.close()
-    committed_only.painter.close()
-    assert with_tails.rows == committed_only.rows
+    at_once.painter.close()
+    assert with_tails.rows == at_once.rows
 
 
 @settings(max_examples=50)

@@ -131,9 +131,11 @@ async def test_subscription_waits_for_a_gateway_that_is_overloaded() -> None:
 
 async def test_subscription_is_complete_when_nothing_is_left_to_resume() -> None:
     first = event_stream(opening(), event("commit", at=0, text="Hello world"))
-    async with canned(first, answer(204)) as server:
-        async with wetink.stream(server.url, prompt="hi", retry=AT_ONCE) as s:
-            assert await read_all(s) == "Hello world"
+    async with (
+        canned(first, answer(204)) as server,
+        wetink.stream(server.url, prompt="hi", retry=AT_ONCE) as s,
+    ):
+        assert await read_all(s) == "Hello world"
     assert s.complete
     assert s.finish is None
 
