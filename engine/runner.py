@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from engine.model import LlamaModel
 
 PROFILE_ROWS = (1, 2, 4, 8, 16, 32, 64)
-PROFILE_REPEATS = 3
+PROFILE_ROUNDS = 5
+"""Rounds over all row counts; the fastest of each counts, so that a busy moment spoils no figure."""
 PROFILE_CONTEXT = 128
 """Tokens of context in a profiled step: a short answer's middle."""
+PROFILE_BUDGET_S = 4.0
+"""No further round begins after this long."""
 
 
 class Runner:
@@ -41,18 +44,19 @@ class Runner:
     def profile(self, num_blocks: int) -> StepCost:
         """Time steps of several row counts, each row another sequence's. Overwrites the cache.
 
-        Also the warm-up: the first passes of each shape are not counted.
+        Also the warm-up: the first round, in which memory is first touched, does not count.
         """
-        points: list[tuple[int, float]] = []
         needed = -(-PROFILE_CONTEXT // self._cache.block_size)
-        context = min(num_blocks, needed) * self._cache.block_size
         table = list(range(min(num_blocks, needed)))
-        for rows in PROFILE_ROWS:
-            spans = [Span([0], context - 1, table, 0)] * rows
-            times: list[float] = []
-            for _ in range(PROFILE_REPEATS + 1):
+        span = Span([0], len(table) * self._cache.block_size - 1, table, 0)
+        fastest = dict.fromkeys(PROFILE_ROWS, float("inf"))
+        started = time.perf_counter()
+        for number in range(PROFILE_ROUNDS + 1):
+            for rows in PROFILE_ROWS:
                 begin = time.perf_counter()
-                self.run(spans)
-                times.append(time.perf_counter() - begin)
-            points.append((rows, min(times[1:])))
-        return StepCost(points)
+                self.run([span] * rows)
+                if number:
+                    fastest[rows] = min(fastest[rows], time.perf_counter() - begin)
+            if number and time.perf_counter() - started > PROFILE_BUDGET_S:
+                break
+        return StepCost(list(fastest.items()))
