@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 PROFILE_ROWS = (1, 2, 4, 8, 16, 32, 64)
 PROFILE_ROUNDS = 5
-"""Rounds over all row counts; the fastest of each counts, so that a busy moment spoils no figure."""
+"""Rounds over all row counts; the fastest of each counts: a busy moment spoils no figure."""
+PROFILE_WIDTH = 8
+"""Rows per sequence in a profiled step, as when drafts are verified."""
 PROFILE_CONTEXT = 128
 """Tokens of context in a profiled step: a short answer's middle."""
 PROFILE_BUDGET_S = 4.0
@@ -42,19 +44,21 @@ class Runner:
         return self.model.forward(step, self._cache)
 
     def profile(self, num_blocks: int) -> StepCost:
-        """Time steps of several row counts, each row another sequence's. Overwrites the cache.
+        """Time steps of several row counts. Overwrites the cache.
 
         Also the warm-up: the first round, in which memory is first touched, does not count.
         """
         needed = -(-PROFILE_CONTEXT // self._cache.block_size)
         table = list(range(min(num_blocks, needed)))
-        span = Span([0], len(table) * self._cache.block_size - 1, table, 0)
+        end = len(table) * self._cache.block_size
         fastest = dict.fromkeys(PROFILE_ROWS, float("inf"))
         started = time.perf_counter()
         for number in range(PROFILE_ROUNDS + 1):
             for rows in PROFILE_ROWS:
+                width = min(rows, PROFILE_WIDTH)
+                span = Span([0] * width, end - width, table, 0)
                 begin = time.perf_counter()
-                self.run([span] * rows)
+                self.run([span] * (rows // width))
                 if number:
                     fastest[rows] = min(fastest[rows], time.perf_counter() - begin)
             if number and time.perf_counter() - started > PROFILE_BUDGET_S:
