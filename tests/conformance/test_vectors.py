@@ -14,22 +14,18 @@ from protocol.ledger import Ledger, PartLedger
 from protocol.server import ServerStream, View
 from protocol.sse import SSEEvent, SSEParser
 from protocol.states import State
+from tests.conformance import steps
 from tests.conformance.vectors import (
     CASE_TYPES,
     VECTORS,
     Advance,
-    BeginPart,
     CursorCase,
-    Draft,
     ExpectedView,
-    Fail,
-    Finish,
     Open,
     ServerCase,
     SSECase,
     StreamCase,
     UnitsCase,
-    Verify,
     ViewCase,
     cases_of,
     name_of,
@@ -208,16 +204,6 @@ def test_server_sends_exactly_the_expected_events(case: ServerCase) -> None:
     )
     for step in case.steps:
         match step:
-            case Draft():
-                ledger.draft(step.tail, step.tokens, step.cause)
-            case Verify():
-                ledger.verify(step.text, step.tail, step.tokens, step.cause)
-            case BeginPart():
-                ledger.begin_part(step.kind, step.name)
-            case Finish():
-                ledger.finish(step.reason, step.usage, step.steps)
-            case Fail():
-                ledger.fail(step.code, step.message, step.retryable, step.cause)
             case Open(failure=None):
                 position = None if step.cursor is None else cursor.parse(step.cursor)
                 check_events([attachment.open(position)], step.expect)
@@ -229,3 +215,5 @@ def test_server_sends_exactly_the_expected_events(case: ServerCase) -> None:
                 view = step.view
                 events = attachment.advance(lambda part, view=view: policy(view, part), step.now)
                 check_events(events, step.expect)
+            case _:
+                steps.apply(step, ledger)

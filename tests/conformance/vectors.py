@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
-from protocol.events import IncludeItem, OffsetUnit, Usage
+from protocol.events import IncludeItem, OffsetUnit
+from tests.conformance.steps import LedgerStep
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 
@@ -92,66 +93,23 @@ class CursorCase(_Case, frozen=True, kw_only=True):
     expect: ExpectedCursor
 
 
-class GivenToken(msgspec.Struct, frozen=True, array_like=True):
-    id: int
-    n: int
-    logprob: float | None
-    confidence: float | None
-
-
-class _Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
-    pass
-
-
-class Draft(_Step, frozen=True, tag="draft"):
-    tail: str
-    tokens: list[GivenToken] = []
-    cause: str | None = None
-
-
-class Verify(_Step, frozen=True, tag="verify"):
-    text: str
-    tail: str
-    tokens: list[GivenToken] = []
-    cause: str | None = None
-
-
-class BeginPart(_Step, frozen=True, tag="begin_part"):
-    kind: str
-    name: str | None = None
-
-
-class Finish(_Step, frozen=True, tag="finish"):
-    reason: str
-    usage: Usage
-    steps: int
-
-
-class Fail(_Step, frozen=True, tag="fail"):
-    code: str
-    message: str
-    retryable: bool
-    cause: str = "cancelled"
-
-
-class Open(_Step, frozen=True, tag="open"):
+class Open(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="open"):
     cursor: str | None = None
     expect: list[dict[str, Any]] = []
     failure: str | None = None
 
 
-class Advance(_Step, frozen=True, tag="advance"):
+class Advance(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="advance"
+):
     view: tuple[int, int] | str
     now: float
     expect: list[dict[str, Any]]
 
 
-Step: TypeAlias = Draft | Verify | BeginPart | Finish | Fail | Open | Advance
-
-
 class ServerCase(_Case, frozen=True, kw_only=True):
     offsets: OffsetUnit
-    steps: list[Step]
+    steps: list[LedgerStep | Open | Advance]
     include: list[IncludeItem] = []
 
 
