@@ -84,7 +84,6 @@ class Stream:
             self._apply(event)
         except LedgerError:
             logger.exception("stream %s: the backend broke the ledger", self.id)
-            self._backend.cancel(self.id)
             self.fail(ErrorCode.ENGINE_FAILED, "the engine sent what cannot be", retryable=False)
             return
         self._spread()
@@ -93,6 +92,7 @@ class Stream:
         """Gives the stream up; what was committed stands. Nothing after the end."""
         if not self.ended:
             self.ledger.fail(code.value, message, retryable)
+            self._backend.cancel(self.id)  # its "cancelled" comes after the end
             self._spread()
 
     def cancel(self) -> None:
@@ -120,7 +120,7 @@ class Stream:
                 ErrorCode.OVERLOADED,
                 f"this stream has {self._limits.readers_per_stream} readers already",
             )
-        policy = SpecPolicy(spec)
+        policy = SpecPolicy(spec, unit)
         wire = ServerStream(
             self.ledger,
             stream=self.id,
@@ -311,7 +311,6 @@ class StreamRegistry:
         """Ends every stream with `shutting_down`; no new one begins."""
         self._closed = True
         for stream in list(self._live.values()):
-            self._backend.cancel(stream.id)
             stream.fail(ErrorCode.SHUTTING_DOWN, "the gateway is shutting down", retryable=True)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from gateway.policies.hold import HoldPart
 from gateway.policies.retract import RetractPart
 from protocol.complaints import complaint
 from protocol.errors import ErrorCode, RequestError
-from protocol.events import PartKind
+from protocol.events import OffsetUnit, PartKind
 from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, StreamRetract
 
 if TYPE_CHECKING:
@@ -110,8 +110,10 @@ class SpecPolicy:
     helps nobody.
     """
 
-    def __init__(self, spec: PolicySpec) -> None:
+    def __init__(self, spec: PolicySpec, unit: OffsetUnit = OffsetUnit.CODEPOINT) -> None:
+        """`unit`: what the reader counts offsets in."""
         self._described = describe_policy(spec)
+        self._unit = unit
         self._spec = spec
         self._part: int | None = None
         self._current: PartPolicy = HoldPart()
@@ -144,7 +146,7 @@ class SpecPolicy:
             case Hold():
                 inner = HoldPart()
             case StreamRetract(max_tail=max_tail):
-                inner = RetractPart(max_tail)
+                inner = RetractPart(max_tail, self._unit)
             case Chunk():
                 inner = ChunkPart(self._spec)
         return GraphemeSafePart(inner) if self._spec.grapheme_safe else inner

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from protocol import units
 from protocol.server import View
 
 if TYPE_CHECKING:
+    from protocol.events import OffsetUnit
     from protocol.ledger import PartLedger
 
 
 class RetractPart:
-    """`max_tail` bounds, in code points, how much may be on show without being committed.
+    """`max_tail` bounds, in the reader's unit, how much may be on show without being committed."""
 
-    The committed text only grows, so the bound never asks to hide what is shown already.
-    """
-
-    def __init__(self, max_tail: int | None) -> None:
+    def __init__(self, max_tail: int | None, unit: OffsetUnit) -> None:
         self._max_tail = max_tail
+        self._unit = unit
 
     def view(self, part: PartLedger, now: float) -> View:
-        shown = part.total_length
-        if self._max_tail is not None:
-            shown = min(shown, part.committed_length + self._max_tail)
-        return View(part.committed_length, shown)
+        committed = part.committed_length
+        if self._max_tail is None:
+            return View(committed, part.total_length)
+        tail = part.tail[: self._max_tail]  # no unit is larger than a code point
+        while units.length(tail, self._unit) > self._max_tail:
+            tail = tail[:-1]
+        return View(committed, committed + len(tail))

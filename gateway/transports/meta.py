@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.transports.http import gateway_of, json_response
 from gateway.transports.openapi import openapi_document
+from protocol import schema
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -59,8 +59,8 @@ async def openapi(_request: Request) -> ASGIApp:
     return json_response(_openapi())
 
 
-async def asyncapi(_request: Request) -> ASGIApp:
-    return json_response(_asyncapi())
+async def asyncapi(request: Request) -> ASGIApp:
+    return json_response(_asyncapi(str(request.base_url)))
 
 
 async def json_schema(_request: Request) -> ASGIApp:
@@ -72,14 +72,14 @@ def _openapi() -> bytes:
     return msgspec.json.encode(openapi_document())
 
 
-@cache
-def _asyncapi() -> bytes:
-    return msgspec.json.encode(importlib.import_module('protocol.schema').asyncapi())
+@lru_cache(maxsize=8)  # a gateway answers under few names
+def _asyncapi(server_url: str) -> bytes:
+    return msgspec.json.encode(schema.asyncapi(server_url))
 
 
 @cache
 def _json_schema() -> bytes:
-    return msgspec.json.encode(importlib.import_module('protocol.schema').json_schema())
+    return msgspec.json.encode(schema.json_schema())
 
 
 def routes() -> list[Route]:

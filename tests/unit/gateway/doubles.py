@@ -70,6 +70,8 @@ class HandBackend:
         self.requests: dict[str, GenerationRequest] = {}
         self.cancelled: list[str] = []
         self.drafts_wanted: list[tuple[str, bool]] = []
+        self.asked: asyncio.Queue[str] = asyncio.Queue()
+        """"cancel", "drafts on", "drafts off", in the order of the calls."""
         self.stopped = False
         self.started = asyncio.Event()
         self.start_failure: BackendError | None = None
@@ -114,10 +116,12 @@ class HandBackend:
         sink = self._sinks.pop(stream, None)
         if sink is not None:
             self.cancelled.append(stream)
+            self.asked.put_nowait("cancel")
             sink(Finished("cancelled"))
 
     def want_drafts(self, stream: str, wanted: bool) -> None:
         self.drafts_wanted.append((stream, wanted))
+        self.asked.put_nowait("drafts on" if wanted else "drafts off")
 
     def say(self, *events: BackendEvent, stream: str | None = None) -> None:
         """Hands events to a stream: the named one, or the only one."""
@@ -138,9 +142,9 @@ SMALL_TALK: list[BackendEvent] = [
     Drafted(" 3.15 euros."),
     Verified(" 3.14", cause="draft_rejected"),
     Drafted(" dollars. 👩\u200d👩\u200d👧"),
-    Verified(" dollars.", tail=" 👩"),
+    Verified(" dollars.", tail=" 👩", cause="draft_rejected"),
     Drafted(" 👩\u200d🚒 left"),
-    Verified(" 👩\u200d🚒 left.", tail="", cause="draft_rejected"),
+    Verified(" 👩\u200d🚒 left."),
     Drafted("\n\n你好。Ok"),
     Verified("\n\n你好。", tail="Ok"),
     Verified("Ok"),

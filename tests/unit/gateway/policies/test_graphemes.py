@@ -8,7 +8,7 @@ from icu4py.breakers import CharacterBreaker
 from gateway.policies.graphemes import MAX_CLUSTER, GraphemeSafePart, cluster_floor
 from gateway.policies.hold import HoldPart
 from gateway.policies.retract import RetractPart
-from protocol.events import Usage
+from protocol.events import OffsetUnit, Usage
 from protocol.ledger import Ledger
 from protocol.server import View
 
@@ -42,7 +42,7 @@ def test_reader_gets_a_cluster_when_the_next_one_begins() -> None:
 
 
 def test_drafted_text_does_not_make_a_committed_cluster_certain() -> None:
-    ledger, policy = Ledger(), GraphemeSafePart(RetractPart(None))
+    ledger, policy = Ledger(), GraphemeSafePart(RetractPart(None, OffsetUnit.CODEPOINT))
     ledger.verify("🇩")
     ledger.draft("🇪x")
     assert policy.view(ledger.current, 0.0) == View(0, 2)
