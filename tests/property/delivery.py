@@ -1,0 +1,156 @@
+"""One stream, one reader, a line between them that can break anywhere, and a witness who trusts
+neither side.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.policies import SpecPolicy
+from protocol import codec, cursor, units
+from protocol.client import Change, ClientStream
+from protocol.events import Error, Finish, IncludeItem, OffsetUnit, Open, Retract, Tentative
+from protocol.requests import Hold, PolicySpec
+from protocol.server import ServerStream
+from protocol.sse import EventWriter, SSEParser
+from protocol.states import State
+
+if TYPE_CHECKING:
+    from protocol.ledger import Ledger
+
+
+class Delivery:
+    """Server stream, SSE bytes, parser and reader; `cut` breaks the line and resumes."""
+
+    def __init__(
+        self, ledger: Ledger, policy: PolicySpec, unit: OffsetUnit, include: list[IncludeItem]
+    ) -> None:
+        self.ledger = ledger
+        self.unit = unit
+        self.include = include
+        self.reader = ClientStream(unit)
+        self.witness = Witness(self.reader)
+        self.finish: Finish | None = None
+        self._wire = bytearray()
+        self.attach(policy)
+
+    def attach(self, policy: PolicySpec) -> None:
+        """A new attachment, from the reader's cursor on."""
+        self.policy = SpecPolicy(policy)
+        self.spec = policy
+        self.parser = SSEParser()
+        self._writer = EventWriter()
+        self._wire.clear()
+        self.witness.begin()
+        self.server = ServerStream(
+            self.ledger,
+            stream="s1",
+            epoch=7,
+            model="m",
+            policy=self.policy.described,
+            unit=self.unit,
+            include=self.include,
+            started_at=0.0,
+        )
+        position = self.reader.cursor
+        first = self.server.open(None if position is None else cursor.parse(position))
+        self._wire += self._writer.encode(first)
+
+    def pull(self, now: float) -> None:
+        """The server writes all that it owes now."""
+        for event in self.server.advance(lambda part: self.policy.view(part, now), now):
+            if isinstance(event, Finish):
+                self.finish = event
+            if isinstance(self.spec, Hold):
+                assert not isinstance(event, Tentative | Retract)
+            self._wire += self._writer.encode(event)
+
+    @property
+    def under_way(self) -> int:
+        """Bytes written and not received."""
+        return len(self._wire)
+
+    def carry(self, n: int) -> None:
+        """The next `n` bytes arrive, in one chunk."""
+        chunk = bytes(self._wire[:n])
+        del self._wire[:n]
+        for frame in self.parser.feed(chunk):
+            event = codec.decode_event_json(frame.data)
+            assert event is not None
+            assert event == codec.decode_event_msgpack(codec.encode_msgpack(event))
+            self.witness.see(event, self.reader.receive(event))
+            if not isinstance(event, Tentative | Retract | Error):
+                assert frame.id == self.reader.cursor
+
+    def cut(self, policy: PolicySpec) -> None:
+        """What is under way is lost; the reader comes back, perhaps with another policy."""
+        self.reader.interrupted()
+        self.attach(policy)
+
+    def check_end(self) -> None:
+        """The reader ended with the canonical text, or with the stream's own error."""
+        failure = self.reader.failure
+        assert failure is None or failure.code == "engine_failed", failure
+        assert self.reader.state is (State.FINISHED if failure is None else State.FAILED)
+        assert self.reader.tail == ""
+        found = [(part.kind, part.name, part.committed) for part in self.reader.parts]
+        assert found == [
+            (part.kind, part.name, part.committed_text()) for part in self.ledger.parts
+        ]
+        if self.finish is not None:
+            assert self.finish.stats == self.witness.stats_of(self.finish, self.unit)
+
+
+class Witness:
+    """Keeps its own account of what is visible, from what the reader says has changed."""
+
+    def __init__(self, reader: ClientStream) -> None:
+        self._reader = reader
+        self._visible: list[str] = []
+        self._committed: list[str] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """A new attachment: statistics are per attachment."""
+        self._erased: list[str] = []
+        self._longest_tail = 0
+
+    def see(self, event: object, change: Change | None) -> None:
+        parts = self._reader.parts
+        if len(parts) > len(self._visible):
+            assert all(part.complete and not part.tail for part in parts[:-1])
+            self._visible.append("")
+            self._committed.append("")
+        change = change or Change()
+        before = self._visible[-1]
+        # No unexplained rewrite: what vanished is the end of what was visible, and has a cause.
+        assert before.endswith(change.erased)
+        if change.erased and not isinstance(event, Open):
+            assert change.cause
+            if not isinstance(event, Error):
+                self._erased.append(change.erased)
+        kept = before[: len(before) - len(change.erased)]
+        self._visible[-1] = kept + change.appended
+        assert [part.text for part in parts] == self._visible
+        # No commit violation: committed text is append-only, and was all visible.
+        self._committed[-1] += change.committed
+        assert [part.committed for part in parts] == self._committed
+        self._longest_tail = max(
+            self._longest_tail, units.length(parts[-1].tail, self._reader.unit)
+        )
+
+    def stats_of(self, finish: Finish, unit: OffsetUnit) -> object:
+        """The statistics of this attachment, as this witness counted them."""
+        erased = sum(units.length(text, unit) for text in self._erased)
+        final = sum(units.length(text, unit) for text in self._committed)
+        return msgspec.structs.replace(
+            finish.stats,
+            erased_units=erased,
+            retractions=len(self._erased),
+            normalized_erasure=erased / max(1, final),
+            longest_tail=self._longest_tail,
+            acceptance_rate=0.0,
+            tokens_per_step=1.5,
+        )

@@ -1,0 +1,82 @@
+"""Any engine trace, any policy, any unit, any chunking, any cut: the same committed text, nothing
+rewritten without a word, nothing committed taken back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.ledger import Ledger
+from tests.conformance import steps
+from tests.property.delivery import Delivery
+from tests.property.traces import includes, offset_units, policies, traces
+
+if TYPE_CHECKING:
+    from protocol.events import IncludeItem, OffsetUnit
+    from protocol.requests import PolicySpec
+    from tests.conformance.steps import LedgerStep
+
+# What happens between two steps of the engine: nothing, the server writes, some bytes arrive, the
+# line breaks.
+happenings = st.sampled_from(("wait", "pull", "pull", "carry", "carry", "cut"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    trace=traces(),
+    policy=policies,
+    unit=offset_units,
+    include=includes,
+    data=st.data(),
+)
+def test_reader_ends_with_the_committed_text_whatever_happens(
+    trace: list[LedgerStep],
+    policy: PolicySpec,
+    unit: OffsetUnit,
+    include: list[IncludeItem],
+    data: st.DataObject,
+) -> None:
+    ledger = Ledger()
+    delivery = Delivery(ledger, policy, unit, include)
+    now = 0.0
+    for step in trace:
+        for happening in data.draw(st.lists(happenings, max_size=3)):
+            now += 0.5
+            match happening:
+                case "pull":
+                    delivery.pull(now)
+                case "carry":
+                    delivery.carry(data.draw(st.integers(0, delivery.under_way)))
+                case "cut":
+                    delivery.cut(data.draw(policies))
+                case _:
+                    pass
+        steps.apply(step, ledger)
+    delivery.pull(now)
+    while delivery.under_way:
+        delivery.carry(data.draw(st.integers(1, delivery.under_way)))
+    delivery.check_end()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    trace=traces(),
+    readers=st.lists(st.tuples(policies, offset_units), min_size=2, max_size=4),
+)
+def test_readers_with_different_policies_end_with_the_same_text(
+    trace: list[LedgerStep], readers: list[tuple[PolicySpec, OffsetUnit]]
+) -> None:
+    ledger = Ledger()
+    deliveries = [Delivery(ledger, policy, unit, []) for policy, unit in readers]
+    for now, step in enumerate(trace):
+        steps.apply(step, ledger)
+        for delivery in deliveries:
+            delivery.pull(float(now))
+            delivery.carry(delivery.under_way)
+    for delivery in deliveries:
+        delivery.check_end()
+    views = [[part.committed for part in delivery.reader.parts] for delivery in deliveries]
+    assert all(view == views[0] for view in views)
