@@ -1,15 +1,15 @@
 """From verified and drafted tokens to what a stream's events say: text, tail and `TokenText`s.
 
-Commit boundaries are token boundaries: a token is committed, and reported, when all its text can
-be committed. A token of which some text could still begin a stop string, or whose last bytes are
-no whole code point yet, is held back whole, and every token after it. So the `n` of the tokens
-reported with an event always sum to the length of its text, each token is reported once, and the
-tokens reported so far stand for exactly the text committed so far: what a stream needs to be
-continued by another engine.
+Commit boundaries are token boundaries: a token is committed, and reported, when all the text it
+completed can be committed. A token of which some text could still begin a stop string is held back
+whole, and every token after it; so is the last token while its bytes are no whole code point, since
+it must count what becomes of them at the end. So the `n` of the tokens reported with an event
+always sum to the length of its text, each token is reported once, and the tokens reported so far
+stand for exactly the text committed so far: what a stream needs to be continued by another engine.
 
 Two exceptions, both at the end of a stream: the token in whose middle a stop string begins counts
 only the text before it (and those after it count 0), and bytes that never became a code point are
-counted by the last token held back for them.
+counted by the last token.
 """
 
 from __future__ import annotations
@@ -49,24 +49,19 @@ class _Held(NamedTuple):
     id: int
     length: int
     """Code points its bytes completed."""
-    size: int
-    """Its bytes."""
     logprob: float | None
 
 
 class TextStream:
     """The text of one stream. `at_start`: the prompt adds no text (see `Detokenizer`)."""
 
-    __slots__ = ("_detokenizer", "_held", "_held_text", "_shown", "_stop", "_table")
+    __slots__ = ("_detokenizer", "_held", "_held_text", "_shown", "_stop")
 
     def __init__(self, table: TokenTable, stops: Sequence[str], *, at_start: bool = False) -> None:
-        self._table = table
         self._detokenizer = Detokenizer(table, at_start=at_start)
         self._stop = StopMatcher(stops)
         self._held: list[_Held] = []
-        """Verified tokens not reported yet, at most those of the longest stop string and of one
-        code point.
-        """
+        """Verified tokens not reported yet: at most those of the longest stop string and one."""
         self._held_text = ""
         """Their text."""
         self._shown = ""
@@ -87,7 +82,7 @@ class TextStream:
         text = "".join(self._detokenizer.commit(committed_tokens))
         kept, stopped = self._stop.feed(text)
         expected = len(kept) if stopped else len(text)
-        if expected != committed_chars or self._detokenizer.incomplete:
+        if expected != committed_chars:
             raise EngineRequestError(
                 "invalid_value",
                 f"the committed tokens stand for {expected} code points, not {committed_chars}",
@@ -128,8 +123,7 @@ class TextStream:
         for token in tokens:
             piece = self._detokenizer.commit((token,))[0]
             logprob = logprobs[consumed] if logprobs is not None else None
-            size = len(self._table.token_bytes(token))
-            self._held.append(_Held(token, len(piece), size, logprob))
+            self._held.append(_Held(token, len(piece), logprob))
             consumed += 1
             text += piece
             emitted, matched = self._stop.feed(piece)
@@ -149,7 +143,7 @@ class TextStream:
         """
         rest = "" if self.stopped else self._detokenizer.finish()
         self._stop.flush()
-        if rest:
+        if rest and self._held:
             last = self._held[-1]
             self._held[-1] = last._replace(length=last.length + len(rest))
         text = self._held_text + rest
@@ -157,12 +151,14 @@ class TextStream:
 
     def _releasable(self) -> int:
         """How many of the held tokens need not be held any longer."""
-        characters, size = len(self._stop.held), self._detokenizer.incomplete
         count = len(self._held)
-        while count and (characters > 0 or size > 0):
+        characters = len(self._stop.held)
+        if self._detokenizer.incomplete and count:
             count -= 1
             characters -= self._held[count].length
-            size -= self._held[count].size
+        while count and characters > 0:
+            count -= 1
+            characters -= self._held[count].length
         return count
 
     def _commit(
