@@ -1,4 +1,4 @@
-/** The resume cursor: all that a reader has to keep (SPEC section 6). */
+/** The resume cursor: all that a reader has to keep (SPEC sections 6.1, 6.3). */
 
 import { RequestError } from "./errors.js";
 

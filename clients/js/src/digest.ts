@@ -1,5 +1,5 @@
 /**
- * The digest of a finished stream (SPEC section 4, `finish`), checked with the platform's WebCrypto.
+ * The digest of a finished stream (SPEC section 4.7), checked with the platform's WebCrypto.
  */
 
 import type { ClientStream } from "./client.js";

@@ -1,5 +1,5 @@
 /**
- * Incremental parser of server-sent events (SPEC section 7.2; WHATWG HTML, section 9.2).
+ * Incremental parser of server-sent events (SPEC section 7.2.4; WHATWG HTML, section 9.2).
  *
  * Bytes or (well-formed) strings in, events out; any chunking gives the same events. It never throws at its
  * caller: what cannot be accepted sets `failure`, and nothing more comes until `reset()`.

@@ -1,5 +1,5 @@
 /**
- * Lengths and offsets in the three units an attachment may ask for (SPEC section 3).
+ * Lengths and offsets in the three units an attachment may ask for (SPEC section 2.2).
  *
  * A JavaScript string is indexed in UTF-16 units; the wire counts code points unless asked
  * otherwise. These functions are the only place where the two meet.

@@ -97,6 +97,33 @@ describe("SseParser", () => {
     expect(parser.failure).toMatchObject({ code: "protocol_violation" });
   });
 
+  test("counts data lines without text against the bound", () => {
+    const parser = new SseParser({ maxEventBytes: 20 });
+    for (let line = 0; line < 30; line += 1) parser.feed("data\n");
+    expect(parser.failure).toMatchObject({ code: "protocol_violation" });
+  });
+
+  test.each([
+    ["data: é", 7, "a value"],
+    ["foo: é", 6, "an unknown field's value"],
+  ])("refuses bytes that are not UTF-8 in %s, cut at %i (%s)", (line, end) => {
+    const parser = new SseParser();
+    const bytes = Buffer.concat([
+      encode("data: 1\n\n"),
+      encode(line).subarray(0, end),
+      encode("\ndata: 2\n\n"),
+    ]);
+    expect(parser.feed(new Uint8Array(bytes))).toEqual([{ event: "message", data: "1", id: null }]);
+    expect(parser.failure).toMatchObject({ code: "protocol_violation" });
+  });
+
+  test("does not read the bytes of a comment", () => {
+    const parser = new SseParser();
+    expect(parser.feed(Uint8Array.of(0x3a, 0xff, 0x0a))).toEqual([]);
+    expect(parser.feed("data: 1\n\n")).toHaveLength(1);
+    expect(parser.failure).toBeNull();
+  });
+
   test("holds nothing of comments, however many there are", () => {
     const parser = new SseParser({ maxEventBytes: 20 });
     for (let line = 0; line < 100; line += 1) parser.feed(": still alive\n");
