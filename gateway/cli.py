@@ -75,8 +75,11 @@ def _serve(argv: Sequence[str]) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = GatewayConfig.load(options.config, _overrides(options))
-    # Found out before a model is fetched and loaded, not after.
-    bind(config).close()
+    try:
+        # Found out before a model is fetched and loaded, not after.
+        bind(config).close()
+    except ConfigError as error:
+        raise ConfigError(f"{error} (choose another with --port or --host)") from error
     backend = _backend(config, options)
     uvloop.run(serve(config, backend, lambda url: _announce(url, backend)))
     return EXIT_OK

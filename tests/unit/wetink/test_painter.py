@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wcwidth import wcwidth
+
 from wetink.painter import Painter, Size
 
 if TYPE_CHECKING:

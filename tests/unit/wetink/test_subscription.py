@@ -7,8 +7,8 @@ import json
 import socket
 
 import pytest
-import wetink
 
+import wetink
 from protocol.events import Commit, Error, Finish, Open
 from tests.unit.wetink.servers import (
     answer,
@@ -20,6 +20,7 @@ from tests.unit.wetink.servers import (
     refusal,
 )
 
+pytestmark = pytest.mark.timeout(30)
 AT_ONCE = wetink.Retry(attempts=3, first_s=0.0)
 DIGEST = hashlib.sha256(b"Hello world").hexdigest()
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from protocol.errors import ErrorCode, WetinkError
 from protocol.events import IncludeItem, OffsetUnit, ServerEvent
 from protocol.requests import GenerationRequest, PolicySpec
+from wetink.errors import RequestRefused
 
 IDLE_TIMEOUT_S = 45.0
 """A server sends a heartbeat about every 15 s; after three missed ones the connection is dead."""
 
 CONNECT_TIMEOUT_S = 10.0
+_SECURE = {"http": False, "ws": False, "https": True, "wss": True}
 
 RETRYABLE_REFUSALS: frozenset[str] = frozenset(
     {
@@ -53,6 +55,31 @@ class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
     policy: PolicySpec | str | None = None
     offsets: OffsetUnit = OffsetUnit.CODEPOINT
     include: list[IncludeItem] = []
+
+
+class Address(NamedTuple):
+    """A gateway's root: "http://127.0.0.1:8000", "wss://host/prefix"."""
+
+    secure: bool
+    rest: str
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Raises RequestRefused."""
+        scheme, _, rest = url.rstrip("/").partition("://")
+        if not rest or scheme not in _SECURE:
+            raise RequestRefused(
+                ErrorCode.INVALID_VALUE, f"not an http(s) or ws(s) address: {url!r}", "url"
+            )
+        return cls(_SECURE[scheme], rest)
+
+    @property
+    def http(self) -> str:
+        return f"{'https' if self.secure else 'http'}://{self.rest}"
+
+    @property
+    def websocket(self) -> str:
+        return f"{'wss' if self.secure else 'ws'}://{self.rest}"
 
 
 class Attachment(Protocol):

@@ -20,6 +20,7 @@ from wetink.transports.base import (
     CONNECT_TIMEOUT_S,
     IDLE_TIMEOUT_S,
     RETRYABLE_REFUSALS,
+    Address,
     AttachRequest,
     Interrupted,
 )
@@ -56,7 +57,7 @@ class SSETransport:
         headers: Mapping[str, str] | None = None,
         client: httpx.AsyncClient | None = None,
     ) -> None:
-        self._base = url.rstrip("/")
+        self._base = Address.parse(url).http
         self._headers = {**(headers or {}), "Accept-Encoding": "identity"}
         self._owns_client = client is None
         self._client = client or httpx.AsyncClient()

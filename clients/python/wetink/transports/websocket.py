@@ -27,6 +27,7 @@ from wetink.errors import ProtocolViolation, RequestRefused
 from wetink.transports.base import (
     CONNECT_TIMEOUT_S,
     RETRYABLE_REFUSALS,
+    Address,
     AttachRequest,
     Interrupted,
 )
@@ -87,7 +88,7 @@ class WebSocketTransport:
     """Connects on first use, and again on the first use after the connection was lost."""
 
     def __init__(self, url: str, *, headers: Mapping[str, str] | None = None) -> None:
-        self._url = _websocket_url(url)
+        self._url = Address.parse(url).websocket + "/v1/ws"
         self._headers = headers
         self._socket: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -98,7 +99,7 @@ class WebSocketTransport:
 
     async def start(self, request: GenerationRequest) -> WebSocketAttachment:
         attachment = await self._begin(lambda ref: Start(ref, request))
-        answer = await attachment.first()
+        answer = await self._answer(attachment)
         if isinstance(answer, Error):
             raise RequestRefused(answer.code, answer.message, answer.param)
         return attachment
@@ -114,7 +115,7 @@ class WebSocketTransport:
                 include=request.include,
             )
         )
-        answer = await attachment.first()
+        answer = await self._answer(attachment)
         if isinstance(answer, Error):
             if answer.retryable or answer.code in RETRYABLE_REFUSALS:
                 raise Interrupted(f"{answer.message} [{answer.code}]")
@@ -156,6 +157,14 @@ class WebSocketTransport:
             self._forget(attachment)
             raise
         return attachment
+
+    async def _answer(self, attachment: WebSocketAttachment) -> ServerEvent:
+        """The first event of `attachment`; who stops waiting for it leaves nothing behind."""
+        try:
+            return await attachment.first()
+        except BaseException:
+            await self.detach(attachment)
+            raise
 
     async def _connected(self) -> ClientConnection:
         async with self._connecting:
@@ -245,15 +254,6 @@ class WebSocketTransport:
             await socket.send(msgspec.json.encode(message).decode())
         except ConnectionClosed as error:
             raise Interrupted(str(error)) from error
-
-
-def _websocket_url(url: str) -> str:
-    scheme, separator, rest = url.rstrip("/").partition("://")
-    if not separator or scheme not in ("http", "https", "ws", "wss"):
-        raise RequestRefused(
-            ErrorCode.INVALID_VALUE, f"not an http(s) or ws(s) address: {url!r}", "url"
-        )
-    return f"{'wss' if scheme in ('https', 'wss') else 'ws'}://{rest}/v1/ws"
 
 
 def _close_reason(socket: ClientConnection) -> str:
