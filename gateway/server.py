@@ -121,6 +121,7 @@ def make_server(
 def bind(config: GatewayConfig) -> socket.socket:
     """A listening socket. Raises ConfigError when the address cannot be had."""
     host, port = config.server.host, config.server.port
+    listener: socket.socket | None = None
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -129,6 +130,8 @@ def bind(config: GatewayConfig) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
+        if listener is not None:
+            listener.close()
         raise ConfigError(
             f"server.host, server.port: cannot listen on {host}:{port}: {error.strerror}"
         ) from error

@@ -55,15 +55,17 @@ def resolve_policy(
 def _from_json(text: str) -> PolicySpec:
     """A whole policy object, where only a string fits (a query string)."""
     try:
-        return msgspec.json.decode(text, type=PolicySpec)
-    except msgspec.ValidationError as error:
-        refused = complaint(error, msgspec.json.decode(text), PolicySpec)
-        param = "policy" if refused.param is None else f"policy.{refused.param}"
-        raise RequestError(refused.code, refused.message, param) from None
+        raw = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise RequestError(
             ErrorCode.INVALID_VALUE, f"the policy is not JSON: {error}", "policy"
         ) from None
+    try:
+        return msgspec.convert(raw, PolicySpec)
+    except msgspec.ValidationError as error:
+        refused = complaint(error, raw, PolicySpec)
+        param = "policy" if refused.param is None else f"policy.{refused.param}"
+        raise RequestError(refused.code, refused.message, param) from None
 
 
 def _from_name(name: str, profiles: Mapping[str, PolicySpec]) -> PolicySpec:

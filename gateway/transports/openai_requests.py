@@ -166,13 +166,15 @@ def _build(
 
 def _decode(body: bytes, wanted: Any) -> Any:
     try:
-        return msgspec.json.decode(body, type=wanted)
-    except msgspec.ValidationError as error:
-        raise complaint(error, msgspec.json.decode(body), wanted) from None
+        raw = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(
             ErrorCode.MALFORMED_JSON, f"the body cannot be parsed: {error}"
         ) from None
+    try:
+        return msgspec.convert(raw, wanted)
+    except msgspec.ValidationError as error:
+        raise complaint(error, raw, wanted) from None
 
 
 def _refuse_shared(request: ChatCompletionRequest | CompletionRequest) -> None:

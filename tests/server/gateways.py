@@ -124,10 +124,12 @@ async def serving(
     settings = {key.replace("__", "."): value for key, value in overrides.items()}
     config = GatewayConfig.load(overrides={"server.port": 0, **settings}, env={})
     make_clock = None if clock is None else lambda: clock
+    # The client outlives the server, so a test can see how connections end.
     async with (
+        httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as http,
         running_server(config, backend, make_clock) as url,
-        httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, trust_env=False) as http,
     ):
+        http.base_url = httpx.URL(url)
         yield url, http
 
 

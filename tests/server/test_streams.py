@@ -292,6 +292,13 @@ async def test_reader_is_sent_tokens_and_times_when_it_includes_them(served: Ser
     assert commit == Commit(at=0, text="ab", t=250.0, tokens=[Token(id=7, n=0), Token(id=8, n=2)])
 
 
+async def test_head_of_an_event_stream_ends_at_once(served: Served) -> None:
+    stream = await served.start()
+    answer = await served.http.head(f"/v1/streams/{stream}/events")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
 async def test_expired_stream_says_so(served: Served) -> None:
     stream = await served.start()
     served.backend.say(Finished("stop"))

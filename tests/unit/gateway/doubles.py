@@ -72,6 +72,8 @@ class HandBackend:
         self.drafts_wanted: list[tuple[str, bool]] = []
         self.asked: asyncio.Queue[str] = asyncio.Queue()
         """"cancel", "drafts on", "drafts off", in the order of the calls."""
+        self.admitted: asyncio.Queue[str] = asyncio.Queue()
+        """Ids of streams, in the order of their `generate`."""
         self.stopped = False
         self.started = asyncio.Event()
         self.start_failure: BackendError | None = None
@@ -110,6 +112,7 @@ class HandBackend:
             )
         self.requests[stream] = request
         self._sinks[stream] = sink
+        self.admitted.put_nowait(stream)
         return Admission(prompt_tokens=words, seed=request.seed)
 
     def cancel(self, stream: str) -> None:

@@ -99,5 +99,5 @@ def test_chunk_finds_a_boundary_late_in_a_long_text() -> None:
     ledger.verify("\n")
     for _ in range(400):
         ledger.verify("b")
-        view = policy.view(ledger.current, 0.0)
-    assert view.committed == 3001
+        policy.view(ledger.current, 0.0)
+    assert policy.view(ledger.current, 0.0).committed == 3001
