@@ -169,11 +169,12 @@ class LoadingBar:
             if phase != before:
                 _say(f"engine: {phase}")
             return
-        full = round((fraction or 0.0) * BAR_WIDTH)
-        bar = "#" * full + "." * (BAR_WIDTH - full)
-        percent = "" if fraction is None else f" {fraction:.0%}"
+        text = f"engine: {phase}"
+        if fraction is not None:
+            full = round(fraction * BAR_WIDTH)
+            text = f"engine: [{'#' * full:.<{BAR_WIDTH}}] {phase} {fraction:.0%}"
         start = "\n" if before and phase != before else "\r\x1b[K"
-        sys.stderr.write(f"{start}engine: [{bar}] {phase}{percent}")
+        sys.stderr.write(start + text)
         sys.stderr.flush()
 
 

@@ -1,0 +1,146 @@
+"""The `wetink` command, as it is called."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway import cli
+from gateway.backends.scripted import BUILT_IN_TRACES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WETINK = Path(sys.executable).with_name("wetink")
+TRACE = str(BUILT_IN_TRACES / "lighthouse.jsonl")
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_command_names_its_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--help"])
+    assert left.value.code == 0
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output for name in ("serve", "stream", "pull", "version"))
+
+
+def test_command_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["sreve"])
+    assert left.value.code == 2
+    assert "serve" in capsys.readouterr().err
+
+
+def test_version_names_package_and_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version"]) == 0
+    version = importlib.metadata.version("wetink")
+    assert capsys.readouterr().out == f"wetink {version}, protocol 1\n"
+
+
+def test_serve_says_so_when_the_port_is_taken(
+    taken_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", "--backend", "scripted", "--port", str(taken_port)]) == 1
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("wetink: ")
+    assert f"127.0.0.1:{taken_port}" in complaint
+    assert "--port" in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--port", "70000"], "server.port"),
+        (["--config", "/nonexistent/wetink.toml"], "/nonexistent/wetink.toml"),
+        (["--port", "0", "--trace", "/nonexistent.jsonl"], "/nonexistent.jsonl"),
+    ],
+)
+def test_serve_names_the_setting_it_cannot_use(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", "--backend", "scripted", *arguments]) == 1
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["pull"]])
+def test_command_says_how_to_install_the_engine_when_it_is_missing(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "ENGINE_PACKAGES", ("torch_that_is_not_there",))
+    assert cli.main(command) == 1
+    assert "pip install 'wetink[engine]'" in capsys.readouterr().err
+
+
+def test_command_loads_no_torch() -> None:
+    modules = "gateway.cli, gateway.server, gateway.backends.local"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_served_curl_line_streams_when_it_is_pasted() -> None:
+    serving = subprocess.Popen(
+        [WETINK, "serve", "--trace", TRACE, "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert serving.stdout is not None
+    try:
+        output = ""
+        for line in serving.stdout:
+            output += line
+            if line.startswith("Ctrl-C"):
+                break
+        [curl] = re.findall(r"^  (curl .*)$", output, re.MULTILINE)
+        [stream] = re.findall(r"^  (\S*wetink stream .*)$", output, re.MULTILINE)
+        frames = subprocess.run(
+            ["bash", "-c", curl], capture_output=True, text=True, check=True
+        ).stdout
+        text = subprocess.run(
+            ["bash", "-c", stream], capture_output=True, text=True, check=True
+        ).stdout
+    finally:
+        serving.terminate()
+        serving.wait()
+        serving.stdout.close()
+    assert "event: open" in frames
+    assert "event: finish" in frames
+    assert text.startswith("A lighthouse is a tower")
+
+
+def test_loading_bar_says_each_phase_once_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bar = cli.LoadingBar()
+    for phase, fraction in [("libraries", None), ("weights", 0.5), ("weights", 1.0)]:
+        bar(phase, fraction)
+    assert capsys.readouterr().err == "engine: libraries\nengine: weights\n"
+
+
+def test_loading_bar_fills_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        bar = cli.LoadingBar()
+        bar("libraries", None)
+        bar("weights", 0.5)
+        shown = ""
+        while "50%" not in shown:
+            shown += screen.read(io.DEFAULT_BUFFER_SIZE).decode()
+    assert "engine: libraries" in shown
+    assert f"[{'#' * 15}{'.' * 15}] weights 50%" in shown
