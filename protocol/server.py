@@ -126,11 +126,12 @@ class ServerStream:
         """First event of the attachment, which begins at `cursor` or at the stream's beginning.
 
         Raises RequestError: UNKNOWN_EPOCH, CURSOR_AHEAD, or BAD_CURSOR for an offset inside a code
-        point.
+        point; nothing has happened then.
         """
-        self._step(Open)
+        state = self._after(Open)
         if cursor is not None:
             self._resume(cursor)
+        self._state = state
         part = self._ledger.parts[self._part]
         return Open(
             stream=self._stream,
@@ -179,17 +180,17 @@ class ServerStream:
 
     def fail(self, code: str, message: str, retryable: bool) -> Error:
         """End this attachment (not the stream) with an error; nothing more is delivered."""
-        self._step(Error)
+        self._state = self._after(Error)
         return Error(
             stream=self._tag, code=code, message=message, retryable=retryable, at=self._at_units
         )
 
-    def _step(self, event: type[ServerEvent]) -> None:
-        """Follow the table of transitions with an event of our own."""
+    def _after(self, event: type[ServerEvent]) -> State:
+        """The state after an event of our own."""
         state = follow(self._state, event)
         if state is None:
             raise LocalProtocolError(f"{event.__name__} in state {self._state.name}")
-        self._state = state
+        return state
 
     def _require_opened(self) -> None:
         if self._state is State.CONNECTING:
@@ -339,7 +340,7 @@ class ServerStream:
 
     def _end(self, ending: Completed | Failed, now: float) -> Finish | Error:
         if isinstance(ending, Completed):
-            self._step(Finish)
+            self._state = self._after(Finish)
             return Finish(
                 stream=self._tag,
                 t=self._time(now),
@@ -349,7 +350,7 @@ class ServerStream:
                 digest=self._ledger.digest(),
                 stats=self._stats.report(ending.usage, ending.steps),
             )
-        self._step(Error)
+        self._state = self._after(Error)
         return Error(
             stream=self._tag,
             t=self._time(now),
