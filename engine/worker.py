@@ -93,7 +93,7 @@ class _Link:
         _encoder.encode_into(frame, self._buffer, LENGTH_PREFIX_BYTES)
         size = len(self._buffer) - LENGTH_PREFIX_BYTES
         if size > MAX_FRAME_BYTES:
-            raise EngineError(f"a {type(frame).__name__} frame of {size} bytes is over the limit")
+            raise EngineError(f"an outgoing frame is over {MAX_FRAME_BYTES} bytes")
         self._buffer[:LENGTH_PREFIX_BYTES] = size.to_bytes(LENGTH_PREFIX_BYTES, "big")
         try:
             self._socket.sendall(self._buffer)
@@ -236,6 +236,9 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Read when torch loads. Threads that spin while they wait for one another make a step twenty
+    # times as long as soon as anything else, such as our own gateway, wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Ctrl-C reaches the whole terminal's group; when to stop is the gateway's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
