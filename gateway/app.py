@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from gateway.backends.base import Backend
     from gateway.clock import Clock
     from gateway.config import GatewayConfig
-
-logger = logging.getLogger("wetink.gateway")
 
 
 def create_app(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from protocol.errors import ErrorCode, RequestError, WetinkError
+from protocol.errors import ErrorCode, WetinkError
 
 
 class BackendError(WetinkError):
@@ -93,8 +93,3 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
 def error_body(code: ErrorCode, message: str, param: str | None = None) -> bytes:
     detail = ErrorDetail(code=code.value, message=message, param=param)
     return msgspec.json.encode(ErrorBody(error=detail))
-
-
-def as_request_error(error: BackendError) -> RequestError:
-    """What a caller is told when the source of tokens refuses."""
-    return RequestError(error.code, error.message)

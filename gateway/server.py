@@ -26,10 +26,15 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig
     from gateway.service import Gateway
 
-try:
-    from uvloop import new_event_loop as LoopFactory
-except ImportError:  # uvloop does not exist for Windows
-    from asyncio import new_event_loop as LoopFactory
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+    from starlette.applications import Starlette
+
+    from gateway.backends.base import Backend
+    from gateway.clock import Clock
+    from gateway.config import GatewayConfig
+    from gateway.service import Gateway
 
 WS_PING_S = 20.0
 """A WebSocket peer that answers no ping for so long is gone."""
@@ -163,16 +168,6 @@ async def serve(
             await watcher
     if server.gateway.start_failure is not None:
         raise server.gateway.start_failure
-
-
-def run(
-    config: GatewayConfig,
-    backend: Backend,
-    on_ready: Callable[[str], None] | None = None,
-) -> None:
-    """`serve` on an event loop of its own, uvloop's where there is one."""
-    with asyncio.Runner(loop_factory=LoopFactory) as runner:
-        runner.run(serve(config, backend, on_ready))
 
 
 async def _watch_start(server: Server, url: str, on_ready: Callable[[str], None] | None) -> None:

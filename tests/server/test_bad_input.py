@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
 
 from tests.server.gateways import hand_served
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.server.gateways import Served
+
+MESSAGE_TOO_BIG = 1009
 
 # name → (request body, code, HTTP status, param, words the message must have)
 BODIES: dict[str, tuple[dict[str, Any], str, int, str | None, list[str]]] = {
@@ -225,3 +228,13 @@ async def test_unrouted_requests_get_json_errors(served: Served) -> None:
     answer = await served.http.put("/v1/streams")
     assert (answer.status_code, error_of(answer.json())["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
+
+
+async def test_websocket_message_over_the_limit_closes_the_connection(small: Served) -> None:
+    async with connect(f"{small.url.replace('http', 'ws')}/v1/ws", proxy=None) as socket:
+        request = {"prompt": "x" * 3000}
+        await socket.send(json.dumps({"type": "start", "ref": "a", "request": request}))
+        with pytest.raises(ConnectionClosedError) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == MESSAGE_TOO_BIG
