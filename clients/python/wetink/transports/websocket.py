@@ -16,7 +16,13 @@ from typing import TypeAlias
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    InvalidURI,
+)
 from websockets.typing import Subprotocol
 
 from protocol.codec import decode_event_json
@@ -187,6 +193,9 @@ class WebSocketTransport:
             if status >= 500:
                 raise Interrupted(str(error)) from error
             raise RequestRefused(f"http_{status}", str(error)) from error
+        except InvalidMessage as error:
+            # Cut off in the middle of the handshake.
+            raise Interrupted(str(error)) from error
         except (OSError, TimeoutError) as error:
             raise Interrupted(str(error) or type(error).__name__, unreachable=True) from error
         except InvalidURI as error:
