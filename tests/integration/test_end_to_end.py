@@ -1,0 +1,160 @@
+"""The whole of Wetink with the embedded model: engine process, gateway, real HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import pytest_asyncio
+
+import wetink
+from gateway.backends.local import LocalBackend, LocalConfig
+from gateway.config import GatewayConfig
+from gateway.server import running_server
+from protocol.events import Commit, Retract, ServerEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from wetink.client import TransportName
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+PROMPT = "Repeat this three times: the quick brown fox jumps over the lazy dog."
+POLICIES: tuple[tuple[str | wetink.StreamRetract | wetink.Chunk, TransportName], ...] = (
+    ("hold", "sse"),
+    ("retract", "websocket"),
+    ("chunk:sentence", "sse"),
+    (wetink.Chunk(unit="word", tail=True), "websocket"),
+    (wetink.StreamRetract(max_tail=5, grapheme_safe=True), "sse"),
+)
+
+
+@pytest.fixture(scope="module")
+def backend() -> LocalBackend:
+    return LocalBackend(LocalConfig(adaptive_draft=False, draft_length=6))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(backend: LocalBackend) -> AsyncGenerator[str]:
+    config = GatewayConfig.load(None, {"server.port": 0})
+    async with running_server(config, backend) as base, httpx.AsyncClient(base_url=base) as client:
+        # Readiness is polled, as an operator's probe does.
+        while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        yield base
+
+
+async def read(subscription: wetink.Subscription) -> tuple[str, list[ServerEvent]]:
+    events: list[ServerEvent] = []
+    async with subscription as reading:
+        events += [event async for event in reading]
+    assert reading.complete
+    return reading.view.committed, events
+
+
+def removed(events: list[ServerEvent]) -> int:
+    """Units of shown text that events took back, with their explanations."""
+    total = 0
+    for event in events:
+        match event:
+            case Retract():
+                total += event.n
+            case Commit(retract=retraction) if retraction is not None:
+                total += retraction.n
+            case _:
+                pass
+    return total
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.3])
+async def test_subscribers_end_with_same_text_under_every_policy(
+    url: str, temperature: float
+) -> None:
+    messages = [{"role": "user", "content": PROMPT}]
+    async with wetink.stream(
+        url, messages=messages, temperature=temperature, seed=7, max_tokens=48, policy="retract"
+    ) as first:
+        others = [
+            asyncio.create_task(read(wetink.attach(url, first.id, policy=p, transport=t)))
+            for p, t in POLICIES
+        ]
+        events = [event async for event in first]
+    results = [(first.view.committed, events), *[await other for other in others]]
+    texts = {text for text, _ in results}
+    assert len(texts) == 1
+    assert first.usage is not None
+    assert first.usage.drafted_tokens > 0
+    assert removed(results[1][1]) == 0, "hold never shows what it might take back"
+    assert removed(results[3][1]) == 0, "chunk without tail neither"
+    again, _ = await read(
+        wetink.stream(
+            url,
+            messages=messages,
+            temperature=temperature,
+            seed=7,
+            max_tokens=48,
+            policy="hold",
+            draft=wetink.Draft(length=0),
+        )
+    )
+    assert texts == {again}, "speculation changes nothing"
+
+
+async def test_stream_continues_with_same_text_after_engine_is_killed(
+    url: str, backend: LocalBackend
+) -> None:
+    async def generate(kill_after: int | None) -> tuple[str, list[ServerEvent]]:
+        events: list[ServerEvent] = []
+        subscription = wetink.stream(
+            url,
+            messages=[{"role": "user", "content": PROMPT}],
+            temperature=0.7,
+            seed=11,
+            max_tokens=40,
+            policy="retract",
+        )
+        async with subscription as reading:
+            async for event in reading:
+                events.append(event)
+                commits = sum(isinstance(e, Commit) for e in events)
+                if kill_after is not None and commits == kill_after:
+                    kill_after = None
+                    assert backend.engine_pid is not None
+                    os.kill(backend.engine_pid, signal.SIGKILL)
+        assert reading.complete
+        return reading.view.committed, events
+
+    whole, _ = await generate(None)
+    text, events = await generate(5)
+    assert text == whole
+    restarts = [e for e in events if isinstance(e, Retract) and e.cause == "engine_restart"]
+    assert len(restarts) <= 1
+
+
+async def test_openai_endpoint_gives_the_committed_text(url: str) -> None:
+    messages = [{"role": "user", "content": PROMPT}]
+    body = {
+        "model": "smollm2-135m-instruct",
+        "messages": messages,
+        "temperature": 0,
+        "seed": 1,
+        "max_tokens": 24,
+    }
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        answer = (await client.post("/v1/chat/completions", json=body)).json()
+    async with wetink.stream(
+        url, messages=messages, temperature=0, seed=1, max_tokens=24, policy="hold"
+    ) as reading:
+        text = "".join([piece async for piece in reading.committed()])
+    assert answer["choices"][0]["message"]["content"] == text
+    assert reading.usage is not None
+    assert answer["usage"]["completion_tokens"] == reading.usage.completion_tokens > 0
