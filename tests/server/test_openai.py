@@ -189,11 +189,10 @@ async def test_reasoning_is_kept_apart_from_the_answer(served: Served) -> None:
     assert choice["message"]["reasoning_content"] == "hm"
     assert choice["finish_reason"] == "length"
     streamed = await answer_to(served, "/v1/chat/completions", {**CHAT, "stream": True}, *events)
-    deltas = [
-        json.loads(line)["choices"][0]["delta"]
-        for line in data_lines(streamed.text)
-        if line != "[DONE]"
-    ]
+    *lines, _ = data_lines(streamed.text)
+    choices = [json.loads(line)["choices"][0] for line in lines]
+    deltas = [choice["delta"] for choice in choices]
+    assert choices[-1]["finish_reason"] == "length"
     assert {"reasoning_content": "hm"} in deltas
     assert {"content": "yes"} in deltas
 
