@@ -9,7 +9,8 @@ the token's id being the code point.
     say     commits the text in three verifications, each after a draft whose end is wrong
     stall   commits the first half, drafts the rest and waits; continued by a restarted engine, it
             goes on to the end
-    wait    commits nothing, until it is cancelled
+    echo    commits the frame it was started with, as JSON
+    wait    commits nothing, until it is cancelled; then all of its text, if drafts were wanted
     crash   ends the process as kill -9 would
     refuse  is rejected
 """
@@ -48,7 +49,7 @@ class ScriptedEngine:
         self._socket = sock
         self._decoder = msgspec.msgpack.Decoder(frames.ToEngine)
         self._waiting: dict[str, frames.Start] = {}
-        self._wants: set[str] = set()
+        self._wants: dict[str, bool] = {}
 
     def send(self, frame: frames.FromEngine) -> None:
         data = msgspec.msgpack.encode(frame)
@@ -69,9 +70,9 @@ class ScriptedEngine:
                 case frames.Cancel():
                     waiting = self._waiting.pop(frame.stream, None)
                     if waiting is not None:
-                        self.finish(waiting, "cancelled", len(waiting.committed))
+                        self.end_waiting(waiting)
                 case frames.WantDrafts():
-                    self._wants.add(frame.stream)
+                    self._wants[frame.stream] = frame.wanted
 
     def start(self, start: frames.Start) -> None:
         word, _, text = (start.prompt or "").partition(" ")
@@ -88,6 +89,10 @@ class ScriptedEngine:
         rest = text[len(done) :]
         if word == "wait":
             self._waiting[start.stream] = start
+            self._wants[start.stream] = start.want_drafts
+        elif word == "echo":
+            self.verify(start.stream, msgspec.json.encode(msgspec.structs.asdict(start)).decode())
+            self.finish(start, "stop", 0)
         elif word == "stall" and not done:
             half = rest[: len(rest) // 2]
             self.verify(start.stream, half)
@@ -97,6 +102,12 @@ class ScriptedEngine:
                 self.draft(start.stream, piece[:1] + "?")
                 self.verify(start.stream, piece, "draft_rejected")
             self.finish(start, "stop", len(text))
+
+    def end_waiting(self, start: frames.Start) -> None:
+        _, _, text = (start.prompt or "").partition(" ")
+        if self._wants[start.stream]:
+            self.verify(start.stream, text)
+        self.finish(start, "cancelled", len(text))
 
     def draft(self, stream: str, tail: str) -> None:
         self.send(frames.Step([frames.Drafted(stream, tail, tokens(tail, 0.5))]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -12,21 +13,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.backends import supervisor
+from gateway.backends import local, supervisor
 from gateway.backends.base import BackendEvent, Drafted, Failed, Finished, Verified
 from gateway.backends.local import LocalBackend, LocalConfig
 from gateway.backends.supervisor import RestartPolicy
 from gateway.errors import BackendError
 from protocol.errors import ErrorCode, RequestError
 from protocol.ledger import Ledger
-from protocol.requests import GenerationRequest
+from protocol.requests import Draft, GenerationRequest, Message
 from tests.integration import scripted_engine
+from tests.unit.engine.checkpoints import write_tiny_llama
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
 WORKER = (sys.executable, "-m", "tests.integration.scripted_engine")
+REAL_WORKER = local.WORKER
 TEXT = "Wet ink dries, ☕ and stays."
+SAMPLING_FIELDS = (
+    *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids"),
+    *("ignore_eos", "frequency_penalty", "presence_penalty", "repetition_penalty"),
+)
 AT_ONCE = RestartPolicy(max_restarts=3, window_s=60.0, first_delay_s=0.0)
 
 
@@ -77,11 +84,12 @@ def drafted(event: BackendEvent) -> bool:
 async def running(
     model: str | None = None,
     *,
+    config: LocalConfig | None = None,
     worker: tuple[str, ...] = WORKER,
     progress: list[str] | None = None,
 ) -> AsyncGenerator[LocalBackend]:
     backend = LocalBackend(
-        LocalConfig(model=model),
+        config or LocalConfig(model=model),
         on_progress=None if progress is None else lambda phase, _: progress.append(phase),
         worker=worker,
         restarts=AT_ONCE,
@@ -122,6 +130,80 @@ async def test_backend_delivers_a_stream_in_order() -> None:
     assert (end.reason, end.counts.completion) == ("stop", len(TEXT))
     kinds = [type(event) for event in reader.events]
     assert kinds == [Drafted, Verified] * 3 + [Finished]
+
+
+async def test_backend_passes_on_everything_a_request_says() -> None:
+    request = ask(
+        "echo",
+        max_tokens=9,
+        temperature=0.5,
+        top_p=0.9,
+        top_k=40,
+        min_p=0.1,
+        seed=5,
+        stop=["a"],
+        stop_token_ids=[3],
+        ignore_eos=True,
+        frequency_penalty=0.1,
+        presence_penalty=0.2,
+        repetition_penalty=1.1,
+        logit_bias={"7": -1.0},
+        prediction="guess",
+        priority=2,
+        draft=Draft(drafter="ngram", length=3),
+        include=["logprobs"],
+    )
+    async with running() as backend:
+        reader = Reader()
+        await backend.generate("a", request, reader)
+        await reader.ended()
+    start = json.loads(reader.text)
+    assert start["sampling"] == {
+        **{name: getattr(request, name) for name in SAMPLING_FIELDS},
+        "logit_bias": {"7": -1.0},
+        "logprobs": True,
+    }
+    del start["sampling"]
+    assert start == {
+        "stream": "a",
+        "prompt": "echo",
+        "messages": None,
+        "drafter": "ngram",
+        "draft_length": 3,
+        "prediction": "guess",
+        "priority": 2,
+        "want_drafts": False,
+        "committed": [],
+        "committed_chars": 0,
+    }
+
+
+async def test_backend_refuses_a_logit_bias_for_what_is_no_token_id() -> None:
+    async with running() as backend:
+        with pytest.raises(RequestError, match="no token id") as caught:
+            await backend.generate("a", ask("say", logit_bias={"x": 1.0}), Reader())
+    assert caught.value.param == "logit_bias"
+
+
+async def test_backend_tells_the_engine_whether_drafts_are_wanted_even_after_a_restart() -> None:
+    async with running() as backend:
+        told, untold = Reader(), Reader()
+        stalled = Reader()
+        await backend.generate("a", ask(f"wait {TEXT}"), told)
+        await backend.generate("b", ask(f"wait {TEXT}"), untold)
+        await backend.generate("c", ask(f"stall {TEXT}"), stalled)
+        backend.want_drafts("a", True)
+        backend.want_drafts("b", True)
+        backend.want_drafts("b", False)
+        await stalled.until(drafted)
+        assert backend.engine_pid is not None
+        os.kill(backend.engine_pid, signal.SIGKILL)
+        await stalled.ended()
+        backend.cancel("a")
+        backend.cancel("b")
+        await told.ended()
+        await untold.ended()
+    assert (told.text, untold.text) == (TEXT, "")
 
 
 async def test_backend_raises_request_error_when_the_engine_rejects() -> None:
@@ -260,3 +342,44 @@ async def test_backend_forgets_a_stream_whose_caller_went_away_before_admission(
         await other.ended()
     assert reader.events == []
     assert other.text == TEXT
+
+
+@pytest.mark.slow
+async def test_streams_of_the_real_engine_say_the_same_when_it_is_killed_midway(
+    tmp_path: Path,
+) -> None:
+    """A random model writes any bytes, so code points break across tokens all the time."""
+    write_tiny_llama(tmp_path / "tiny", context=512)
+    config = LocalConfig(
+        model=str(tmp_path / "tiny"), dtype="float32", threads=1, drafter="ngram", kv_memory_mib=16
+    )
+    messages = [Message("user", "wet ink ☕")]
+    requests = [
+        GenerationRequest(
+            messages=messages, max_tokens=240, seed=seed, temperature=0.8, ignore_eos=True
+        )
+        for seed in range(2)
+    ]
+
+    async def generate(backend: LocalBackend, *, kill: bool) -> list[Reader]:
+        readers = [Reader() for _ in requests]
+        for number, (request, reader) in enumerate(zip(requests, readers, strict=True)):
+            await backend.generate(f"{kill}{number}", request, reader)
+            backend.want_drafts(f"{kill}{number}", True)
+        if kill:
+            await readers[-1].until(lambda event: isinstance(event, Verified))
+            assert backend.engine_pid is not None
+            os.kill(backend.engine_pid, signal.SIGKILL)
+        for reader in readers:
+            assert isinstance(await reader.ended(), Finished)
+        return readers
+
+    async with running(config=config, worker=REAL_WORKER) as backend:
+        first = backend.engine_pid
+        undisturbed = await generate(backend, kill=False)
+        assert backend.engine_pid == first
+        disturbed = await generate(backend, kill=True)
+        assert backend.engine_pid != first
+    assert [reader.text for reader in disturbed] == [reader.text for reader in undisturbed]
+    assert all(reader.restarts_seen <= 1 for reader in disturbed)
+    assert len({reader.text for reader in disturbed}) == len(requests)

@@ -58,17 +58,17 @@ def id_of(tokenizer: Tokenizer, token: str) -> int:
     return found
 
 
-def write_tiny_llama(folder: Path, *, layers: int = 2) -> LlamaForCausalLM:
+def write_tiny_llama(folder: Path, *, context: int = 256) -> LlamaForCausalLM:
     """A random Llama with byte-level tokenizer, as a Hugging Face directory, in float32."""
     tokenizer = byte_level_tokenizer()
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=64,
         intermediate_size=96,
-        num_hidden_layers=layers,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
         bos_token_id=0,
         eos_token_id=1,
         tie_word_embeddings=False,
