@@ -85,9 +85,12 @@ class Delivery:
                 assert frame.id == self.reader.cursor
 
     def cut(self, policy: PolicySpec) -> None:
-        """What is under way is lost; the reader comes back, perhaps with another policy."""
+        """What is under way is lost; the reader comes back, perhaps with another policy, unless it
+        has all it wants.
+        """
         self.reader.interrupted()
-        self.attach(policy)
+        if self.reader.state is State.INTERRUPTED:
+            self.attach(policy)
 
     def check_end(self) -> None:
         """The reader ended with the canonical text, or with the stream's own error."""
