@@ -8,38 +8,43 @@ numpy guarantees across versions.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
-import torch
+from numpy.typing import NDArray
+
+Indices: TypeAlias = NDArray[np.int64]
 
 
 class NoiseSource:
-    """Noise of one sequence. Keeps the last few positions: a step drafts and verifies the same
-    ones.
-    """
+    """Noise of one sequence. Keeps the last few positions: a step drafts and verifies the same."""
 
     def __init__(self, seed: int, vocab: int, *, keep: int = 32) -> None:
         self._seed = seed
         self._vocab = vocab
         self._keep = keep
-        self._made: dict[int, torch.Tensor] = {}
+        self._words: dict[int, NDArray[np.uint32]] = {}
 
-    def at(self, position: int) -> torch.Tensor:
-        """Standard Gumbel noise [vocab] float32 for completion token number `position` (from 0)."""
-        noise = self._made.get(position)
-        if noise is None:
-            noise = gumbel(self._seed, position, self._vocab)
-            self._made[position] = noise
-            if len(self._made) > self._keep:
-                del self._made[next(iter(self._made))]
-        return noise
+    def at(self, position: int, tokens: Indices | None = None) -> NDArray[np.float64]:
+        """Standard Gumbel noise of completion token number `position` (from 0), for all tokens of
+        the vocabulary or for those named. [vocab] or [len(tokens)]."""
+        words = self._words.get(position)
+        if words is None:
+            words = philox_words(self._seed, position, self._vocab)
+            self._words[position] = words
+            if len(self._words) > self._keep:
+                del self._words[next(iter(self._words))]
+        return gumbel(words if tokens is None else words[tokens])
 
 
-def gumbel(seed: int, position: int, vocab: int) -> torch.Tensor:
-    """[vocab] float32. An exponential E = -log1p(-u) keeps its precision where it matters: near 0,
-    where the Gumbel value -log(E) is large and decides the arg-max."""
-    words = np.random.Philox(key=np.array([seed, position], dtype=np.uint64)).random_raw(
-        (vocab + 1) // 2
-    )
-    bits = torch.from_numpy(words.view(np.uint32)[:vocab].astype(np.float32))
-    uniform = bits.add_(0.5).mul_(2.0**-32)
-    return uniform.neg_().log1p_().neg_().log_().neg_()
+def philox_words(seed: int, position: int, count: int) -> NDArray[np.uint32]:
+    """The first `count` 32-bit words of the stream keyed by (seed, position)."""
+    key = np.array([seed, position], dtype=np.uint64)
+    return np.random.Philox(key=key).random_raw((count + 1) // 2).view(np.uint32)[:count]
+
+
+def gumbel(words: NDArray[np.uint32]) -> NDArray[np.float64]:
+    """Gumbel values of uniform words. In double precision, where (word + ½) / 2³² is exact: in
+    single
+    precision it could round to 1, a Gumbel value of infinity that would win every arg-max."""
+    return -np.log(-np.log((words + 0.5) * 2.0**-32))
