@@ -45,7 +45,17 @@ Ending: TypeAlias = Completed | Failed
 class PartLedger:
     """One part: committed text, then the tail. Only `Ledger` may call what changes it."""
 
-    __slots__ = ("_committed", "_marks", "cause", "complete", "index", "kind", "name", "tail")
+    __slots__ = (
+        "_committed",
+        "_marks",
+        "cause",
+        "committed_length",
+        "complete",
+        "index",
+        "kind",
+        "name",
+        "tail",
+    )
 
     def __init__(self, index: int, kind: str, name: str | None) -> None:
         self.index = index
@@ -55,26 +65,23 @@ class PartLedger:
         self.complete = False
         self.cause: str | None = None
         """Cause of the most recent retraction."""
+        self.committed_length = 0
+        """Code points."""
         self._committed = AppendOnlyText()
         self._marks = Marks()
 
     @property
-    def committed_length(self) -> int:
-        """Code points."""
-        return self._committed.length
-
-    @property
     def total_length(self) -> int:
         """Code points of committed text and tail."""
-        return self._committed.length + len(self.tail)
+        return self.committed_length + len(self.tail)
 
     def committed_text(self, start: int = 0, stop: int | None = None) -> str:
         """Committed code points `start` to `stop` (default: the end)."""
-        return self._committed.slice(start, self._committed.length if stop is None else stop)
+        return self._committed.slice(start, self.committed_length if stop is None else stop)
 
     def text(self, start: int, stop: int | None = None) -> str:
         """Code points `start` to `stop` (default: the end) of committed text and tail."""
-        watermark = self._committed.length
+        watermark = self.committed_length
         end = watermark + len(self.tail) if stop is None else stop
         if start >= watermark:
             return self.tail[start - watermark : end - watermark]
@@ -91,14 +98,14 @@ class PartLedger:
 
         1.0 for committed text; None where the tail came without tokens or confidences.
         """
-        if stop <= self._committed.length:
+        if stop <= self.committed_length:
             return 1.0
         return self._marks.confidence(start, stop)
 
     def draft(self, tail: str, tokens: Sequence[TokenLike], cause: str | None) -> None:
         self._require_whole_code_points(tail)
         self._require_explained_rewrite(tail, cause)
-        committed = self._committed.length
+        committed = self.committed_length
         self._marks.draft(tokens, committed, committed + len(tail))
         if not tail.startswith(self.tail):
             self.cause = cause
@@ -110,7 +117,7 @@ class PartLedger:
         self._require_whole_code_points(tail)
         canonical = text + tail
         self._require_explained_rewrite(canonical, cause)
-        before = self._committed.length
+        before = self.committed_length
         end = before + len(text)
         same = common_prefix_length(self.tail, canonical)
         self._marks.commit(tokens, before, end, before + same)
@@ -118,6 +125,7 @@ class PartLedger:
             self.cause = cause
         self.tail = tail
         self._committed.append(text)
+        self.committed_length = end
         return encoded
 
     def drop_tail(self, cause: str) -> None:

@@ -54,8 +54,10 @@ ViewFunction: TypeAlias = "Callable[[PartLedger], View]"
 class ServerStream:
     """One attachment: `open` once, then `advance` whenever ledger, clock or reader moved.
 
-    Offsets inside are code points; `_at_units` is the same watermark in the reader's unit, counted
-    along so that no event costs more than its own text.
+    Positions are code points; `…_units` is the same position in the reader's unit, counted along.
+    What was told falls in three: committed up to `_at`; shown, and committed in the ledger by now,
+    hence unable to change, up to `_sure`; then `_tail`, which is compared each time. So no event
+    costs more than its own text and the tail that can still change.
     """
 
     def __init__(
@@ -93,8 +95,8 @@ class ServerStream:
         self._started_at = started_at
         self._state = State.CONNECTING
         self._part = 0
-        self._at = 0
-        self._at_units = 0
+        self._at = self._at_units = 0
+        self._sure = self._sure_units = 0
         self._tail = ""
         self._stats = ReaderStats(started_at)
         self.wake_at: float | None = None
@@ -227,11 +229,11 @@ class ServerStream:
                 "cursor",
             )
         try:
-            self._at = units.index(text, cursor.offset, self._unit)
+            self._at = self._sure = units.index(text, cursor.offset, self._unit)
         except ValueError as error:
             raise RequestError(ErrorCode.BAD_CURSOR, str(error), "cursor") from None
         self._part = cursor.part
-        self._at_units = cursor.offset
+        self._at_units = self._sure_units = cursor.offset
         earlier = self._ledger.parts[: cursor.part]
         self._stats.final_units = cursor.offset + sum(
             units.length(part.committed_text(), self._unit) for part in earlier
@@ -246,20 +248,11 @@ class ServerStream:
         events: list[ServerEvent],
     ) -> None:
         """Bring the reader from what it was told to `committed` and `shown`, never backwards."""
-        start = self._at
-        told = self._tail
-        if committed <= start and shown <= start and not told:
+        if committed <= self._at and shown <= self._sure and not self._tail:
             return
-        standing = 0
-        if told:
-            standing = common_prefix_length(told, part.text(start, start + len(told)))
-        retraction = None
-        if standing < len(told):
-            retraction = self._retraction(told, standing, part.cause)
-            told = self._tail = told[:standing]
-        if committed > start:
-            told = self._commit(part, committed, retraction, now, events)
-            start = committed
+        retraction = self._compare(part) if self._tail else None
+        if committed > self._at:
+            events.append(self._commit(part, committed, retraction, now))
         elif retraction is not None:
             events.append(
                 Retract(
@@ -270,65 +263,69 @@ class ServerStream:
                     cause=retraction.cause,
                 )
             )
-        if shown > start + len(told):
-            self._show(part, start + len(told), shown, now, events)
+        if shown > self._sure + len(self._tail):
+            events.append(self._show(part, shown, now))
 
-    def _retraction(self, told: str, standing: int, cause: str | None) -> Retraction:
-        at = self._at_units + units.length(told[:standing], self._unit)
+    def _compare(self, part: PartLedger) -> Retraction | None:
+        """Cut what no longer stands off the tail, and move what is committed now out of it."""
+        told = self._tail
+        standing = common_prefix_length(told, part.text(self._sure, self._sure + len(told)))
+        settled = min(standing, part.committed_length - self._sure)
+        self._tail = told[settled:standing]
+        self._sure += settled
+        self._sure_units += units.length(told[:settled], self._unit)
+        if standing == len(told):
+            return None
         n = units.length(told[standing:], self._unit)
         self._stats.erased(n)
-        assert cause is not None, "the ledger explains every rewrite"
-        return Retraction(at=at, n=n, cause=cause)
+        assert part.cause is not None, "the ledger explains every rewrite"
+        return Retraction(
+            at=self._sure_units + units.length(self._tail, self._unit), n=n, cause=part.cause
+        )
 
     def _commit(
-        self,
-        part: PartLedger,
-        committed: int,
-        retraction: Retraction | None,
-        now: float,
-        events: list[ServerEvent],
-    ) -> str:
-        """Commit up to `committed`; returns the tail that remains."""
-        text = part.committed_text(self._at, committed)
-        events.append(
-            Commit(
-                stream=self._tag,
-                t=self._time(now),
-                at=self._at_units,
-                text=text,
-                retract=retraction,
-                tokens=self._tokens_between(part, self._at, committed, tentative=False),
-            )
-        )
+        self, part: PartLedger, committed: int, retraction: Retraction | None, now: float
+    ) -> Commit:
+        """Commit up to `committed`."""
+        start, start_units = self._at, self._at_units
+        text = part.committed_text(start, committed)
         n = units.length(text, self._unit)
         self._stats.committed(n, now)
         self._at = committed
         self._at_units += n
-        self._tail = self._tail[len(text) :]
-        return self._tail
-
-    def _show(
-        self, part: PartLedger, start: int, shown: int, now: float, events: list[ServerEvent]
-    ) -> None:
-        """Append the text from `start` to `shown` to the reader's tail."""
-        text = part.text(start, shown)
-        before = units.length(self._tail, self._unit)
-        events.append(
-            Tentative(
-                stream=self._tag,
-                t=self._time(now),
-                at=self._at_units + before,
-                text=text,
-                confidence=part.tail_confidence(start, shown) if self._confidence else None,
-                tokens=self._tokens_between(part, start, shown, tentative=True),
-            )
+        if committed > self._sure:
+            # Beyond all that was shown: the tail is empty, or `_compare` would have settled more.
+            self._sure, self._sure_units = committed, self._at_units
+        return Commit(
+            stream=self._tag,
+            t=self._time(now),
+            at=start_units,
+            text=text,
+            retract=retraction,
+            tokens=self._tokens_between(part, start, committed, confidence=False),
         )
-        self._stats.shown(before + units.length(text, self._unit), now)
+
+    def _show(self, part: PartLedger, shown: int, now: float) -> Tentative:
+        """Append text up to `shown` to the reader's tail."""
+        start = self._sure + len(self._tail)
+        start_units = self._sure_units + units.length(self._tail, self._unit)
+        text = part.text(start, shown)
         self._tail += text
+        tail_end = start_units + units.length(text, self._unit)
+        self._stats.shown(tail_end - self._at_units, now)
+        return Tentative(
+            stream=self._tag,
+            t=self._time(now),
+            at=start_units,
+            text=text,
+            confidence=part.tail_confidence(start, shown) if self._confidence else None,
+            tokens=self._tokens_between(part, start, shown, confidence=self._confidence),
+        )
 
     def _next_part(self, now: float) -> Part:
         self._part += 1
         self._at = self._at_units = 0
+        self._sure = self._sure_units = 0
         part = self._ledger.parts[self._part]
         return Part(
             stream=self._tag,
@@ -361,9 +358,11 @@ class ServerStream:
         )
 
     def _tokens_between(
-        self, part: PartLedger, start: int, stop: int, *, tentative: bool
+        self, part: PartLedger, start: int, stop: int, *, confidence: bool
     ) -> list[Token] | None:
-        """Tokens whose last code point lies in the text of one event; None unless asked for."""
+        """Tokens whose last code point lies in the text of one event; None unless asked for, and
+        where there are none.
+        """
         if not self._tokens:
             return None
         tokens = [
@@ -371,7 +370,7 @@ class ServerStream:
                 id=mark.id,
                 n=units.length(part.text(mark.start, mark.end), self._unit),
                 logprob=mark.logprob if self._logprobs else None,
-                confidence=mark.confidence if tentative and self._confidence else None,
+                confidence=mark.confidence if confidence else None,
             )
             for mark in part.marks(start, stop)
         ]

@@ -49,8 +49,9 @@ _HEADS: dict[type[ServerEvent], bytes] = {
 
 def encode(event: ServerEvent, cursor: Cursor | None) -> bytes:
     """One event as a frame, with `cursor` as its id. JSON never holds a line break."""
-    frame = _HEADS[type(event)] + encode_json(event) + b"\n\n"
-    return frame if cursor is None else b"id: %d.%d.%d\n%b" % (*cursor, frame)
+    if cursor is None:
+        return b"%b%b\n\n" % (_HEADS[type(event)], encode_json(event))
+    return b"id: %d.%d.%d\n%b%b\n\n" % (*cursor, _HEADS[type(event)], encode_json(event))
 
 
 def comment(text: str = "") -> bytes:

@@ -7,7 +7,6 @@ length.
 from __future__ import annotations
 
 from bisect import bisect_right
-from os.path import commonprefix
 
 # Small enough that appending to the open block copies little, large enough that a whole stream is
 # few blocks.
@@ -18,7 +17,10 @@ def common_prefix_length(told: str, canonical: str) -> int:
     """How many code points of `told` begin `canonical`; all of them is the usual case."""
     if canonical.startswith(told):
         return len(told)
-    return len(commonprefix((told, canonical)))
+    for index, (left, right) in enumerate(zip(told, canonical, strict=False)):
+        if left != right:
+            return index
+    return len(canonical)
 
 
 class AppendOnlyText:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from protocol.events import OffsetUnit
 
+# Looked up once: `length` runs several times per event and reader.
+_CODEPOINT = OffsetUnit.CODEPOINT
+_UTF8 = OffsetUnit.UTF8
+
 
 def length(text: str, unit: OffsetUnit) -> int:
     """Length of `text` in `unit`."""
-    if unit is OffsetUnit.CODEPOINT or text.isascii():
+    if unit is _CODEPOINT or text.isascii():
         return len(text)
-    if unit is OffsetUnit.UTF8:
+    if unit is _UTF8:
         return len(text.encode("utf-8"))
     return len(text.encode("utf-16-le")) // 2
 
@@ -21,9 +25,9 @@ def index(text: str, offset: int, unit: OffsetUnit) -> int:
     """
     if not 0 <= offset <= length(text, unit):
         raise ValueError(f"offset {offset} lies outside a text of {length(text, unit)} units")
-    if unit is OffsetUnit.CODEPOINT or text.isascii():
+    if unit is _CODEPOINT or text.isascii():
         return offset
-    encoding, width = ("utf-8", 1) if unit is OffsetUnit.UTF8 else ("utf-16-le", 2)
+    encoding, width = ("utf-8", 1) if unit is _UTF8 else ("utf-16-le", 2)
     head = text.encode(encoding)[: offset * width]
     try:
         return len(head.decode(encoding))

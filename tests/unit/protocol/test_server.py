@@ -10,7 +10,17 @@ import pytest
 
 from protocol.cursor import Cursor
 from protocol.errors import ErrorCode, LocalProtocolError, RequestError
-from protocol.events import Commit, Error, Finish, Heartbeat, OffsetUnit, Tentative, Usage
+from protocol.events import (
+    Commit,
+    Error,
+    Finish,
+    Heartbeat,
+    OffsetUnit,
+    Retract,
+    Retraction,
+    Tentative,
+    Usage,
+)
 from protocol.ledger import Ledger, PartLedger
 from protocol.server import ServerStream, View
 
@@ -194,6 +204,39 @@ def test_server_knows_when_everything_is_delivered() -> None:
     assert not early.delivered
     early.advance(everything, 10.0)
     assert early.delivered
+
+
+def test_server_calls_nothing_delivered_while_a_part_is_to_come() -> None:
+    ledger = Ledger()
+    ledger.verify("ab")
+    ledger.begin_part("text")
+    ledger.verify("cd")
+    ledger.finish("stop", Usage())
+    server = attached(ledger)
+    server.open(Cursor(7, 0, 2))
+    assert not server.delivered
+
+
+def test_server_settles_shown_text_once_it_is_committed_but_withheld() -> None:
+    ledger = Ledger()
+    ledger.draft("日本語x")
+    server = attached(ledger, unit=OffsetUnit.UTF8)
+    server.open()
+    server.advance(lambda part: View(0, part.total_length), 10.0)
+    ledger.verify("日本", "語", cause="draft_rejected")
+    assert server.advance(lambda part: View(0, part.total_length), 10.0) == [
+        Retract(at=9, n=1, cause="draft_rejected")
+    ]
+    ledger.draft("語!")
+    assert server.advance(lambda part: View(1, part.total_length), 10.0) == [
+        Commit(at=0, text="日"),
+        Tentative(at=9, text="!"),
+    ]
+    assert server.cursor == Cursor(7, 0, 3)
+    ledger.verify("語", cause="draft_rejected")
+    assert server.advance(lambda part: View(3, 3), 10.0) == [
+        Commit(at=3, text="本語", retract=Retraction(at=9, n=1, cause="draft_rejected"))
+    ]
 
 
 def test_server_never_calls_a_failed_stream_delivered() -> None:
