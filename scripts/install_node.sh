@@ -12,7 +12,7 @@ fail() {
 
 command -v node >/dev/null || fail "Node.js is not installed; version $oldest or newer is needed"
 command -v npm >/dev/null || fail "npm is not installed"
-node -e "process.exit(parseInt(process.versions.node) < $oldest)" ||
+node -e "process.exit(parseInt(process.versions.node) < $oldest ? 1 : 0)" ||
     fail "Node.js is $(node --version); version $oldest or newer is needed"
 
 cd "$folder"

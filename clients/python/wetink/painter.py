@@ -96,16 +96,16 @@ class _Pen:
 
     def _disputed(self, cluster: str, width: int) -> str:
         """Never ends in the margin, where an absolute column could not say so."""
+        if self.column == self.columns and width == 0:
+            return ""  # some terminals would wrap for it, some would not
         filler = ""
-        if width and self.column + width >= self.columns:
+        if self.column + width >= self.columns:
             filler = " " * (self.columns - self.column) + _FORCE_WRAP
             self.row += 1
             self.column = 0
         self.column += width
         text, cells = ("", 0) if width else self.last
         self.last = _Cluster(text + cluster, cells + width)
-        if self.column == self.columns:
-            return cluster
         return f"{filler}{_WRAP_OFF}{cluster}{_WRAP_ON}{_CSI}{self.column + 1}G"
 
 
@@ -170,7 +170,7 @@ class Painter:
         self._line = rest if newline else self._line + rest
         pen = _Pen(self._column, columns, self._last)
         back = ""
-        if _joining(self._last.text, text):
+        if self._last.width and _joining(self._last.text, text):
             # The new text goes on with the last cluster: draw the two as the one they are.
             text = self._last.text + text
             pen = _Pen(self._column - self._last.width, columns)

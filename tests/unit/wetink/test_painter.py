@@ -189,9 +189,11 @@ def test_painter_leaves_the_cursor_on_a_line_of_its_own() -> None:
     assert (terminal.screen.cursor.y, terminal.screen.cursor.x) == (1, 0)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(STEPS)
 @example([("x" * 19, "漢", ""), ("👩", "\u200d🚀", "")])
+@example([("\n\u0301", "", ""), ("\u0301", "", "")])
+@example([("", "\tXX字", "XXXX\t\u0301")])
 @example([("a" * 20, "\n\nb", "c"), ("\u0301", "", "")])
 def test_painter_leaves_what_committed_text_alone_would_leave(
     steps: list[tuple[str, str, str]],
@@ -205,7 +207,7 @@ def test_painter_leaves_what_committed_text_alone_would_leave(
     assert with_tails.rows == at_once.rows
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.text("ab \n", max_size=25), st.text("xy z\n", max_size=60)), max_size=6)
 )
