@@ -1,9 +1,11 @@
 """Causal attention of new rows over paged keys and values, for many sequences in one call.
 
-Exactness: a row's result must not depend on how many rows or how much padding stand beside it. Two
-ways keep that, both measured on x86: in bfloat16, `scaled_dot_product_attention` over whole blocks
-of 16 tokens; elsewhere `blockwise`, whose sums have one fixed shape and are added in one fixed
-order, where a masked block adds exact zeros.
+Exactness: a row's result must not depend on how many rows or how much padding stand beside it. The
+products inside attention choose their kernel by the number of rows, as those in linear.py do, so in
+exact mode they are always made with EXACT_ROWS rows. Padding of the context is harmless, measured
+on x86, in bfloat16 with `scaled_dot_product_attention` over whole blocks of 16 tokens; elsewhere
+`blockwise`, whose sums have one fixed shape and are added in one fixed order, where a masked block
+adds exact zeros.
 
 Grouped-query attention is folded: the query heads that share a key-value head become extra rows.
 """
@@ -16,10 +18,16 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.kv_cache import KVCache
 
 EXACT_BLOCK = 32
 """Tokens per partial sum in `blockwise`."""
+EXACT_ROWS = 16
+"""Rows of every product in exact mode: a decoding step of most models fits into one tile, and the
+kernel never sees enough rows to lay keys out differently (which it decides by the whole batch).
+"""
 
 
 class Rows(NamedTuple):
@@ -85,9 +93,53 @@ class Attention:
     def _attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        if self._exact and q.dtype is not torch.bfloat16:
-            return blockwise(q, k, v, mask)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        if not self._exact:
+            return flash(q, k, v, mask)
+        if q.dtype is torch.bfloat16:
+            return in_tiles(flash, q, k, v, mask, share=True)
+        return in_tiles(blockwise, q, k, v, mask, share=False)
+
+
+def in_tiles(
+    kernel: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    q: torch.Tensor,  # [sequences, kv_heads, rows, head_dim]
+    k: torch.Tensor,  # [sequences, kv_heads, tokens, head_dim]
+    v: torch.Tensor,  # [sequences, kv_heads, tokens, head_dim]
+    mask: torch.Tensor,  # [sequences, 1, rows, tokens], additive
+    *,
+    share: bool,
+) -> torch.Tensor:
+    """`kernel` over tiles of EXACT_ROWS rows, the last one padded. [as q].
+
+    `share`: the kernel reads expanded keys without copying them, so the tiles of a single sequence
+    may go through it side by side.
+    """
+    sequences, heads, rows, head_dim = q.shape
+    padding = -rows % EXACT_ROWS
+    if padding:
+        q = F.pad(q, (0, 0, 0, padding))
+        mask = F.pad(mask, (0, 0, 0, padding))
+    tiles = (rows + padding) // EXACT_ROWS
+    if tiles == 1:
+        return kernel(q, k, v, mask)[:, :, :rows]
+    if share and sequences == 1:
+        o = kernel(
+            q.view(heads, tiles, EXACT_ROWS, head_dim).transpose(0, 1),
+            k.expand(tiles, -1, -1, -1),
+            v.expand(tiles, -1, -1, -1),
+            mask.view(tiles, 1, EXACT_ROWS, -1),
+        )
+        return o.transpose(0, 1).reshape(1, heads, rows + padding, head_dim)[:, :, :rows]
+    parts = [
+        kernel(one, k, v, seen)
+        for one, seen in zip(q.split(EXACT_ROWS, 2), mask.split(EXACT_ROWS, 2), strict=True)
+    ]
+    return torch.cat(parts, 2)[:, :, :rows]
+
+
+def flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """PyTorch's fused attention. Shapes as in `blockwise`."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def blockwise(
