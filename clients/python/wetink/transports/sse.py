@@ -1,4 +1,4 @@
-"""Server-sent events over httpx: one HTTP response per attachment (SPEC section 6)."""
+"""Server-sent events over httpx: one HTTP response per attachment (SPEC section 7.2)."""
 
 from __future__ import annotations
 
