@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
+# Two pips in one environment would trip over each other.
+.NOTPARALLEL:
 .PHONY: help setup serve test check model clean
 
 help:
