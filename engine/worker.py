@@ -84,7 +84,6 @@ class _Link:
         self._socket = sock
         self._buffer = bytearray()
         self._inbox: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
-        self._gone = threading.Event()
         self._finished = threading.Event()
         threading.Thread(target=self._read, name="gateway reader", daemon=True).start()
 
@@ -111,8 +110,7 @@ class _Link:
         return frame
 
     def progress(self, phase: str, fraction: float | None) -> None:
-        if self._gone.is_set():
-            raise GatewayGoneError
+        """Raises `GatewayGoneError`, which ends the loading."""
         self.send(Loading(phase, fraction))
 
     def finish(self) -> None:
@@ -129,7 +127,6 @@ class _Link:
                     self._inbox.put(_decoder.decode(file.read(size)))
             except (OSError, EngineError, msgspec.MsgspecError) as error:
                 log.error("gateway link broken: %s", error)
-        self._gone.set()
         self._inbox.put(None)
         if not self._finished.wait(EXIT_GRACE_S):
             os._exit(EXIT_FAILED)

@@ -146,8 +146,17 @@ class EngineProcess:
 
     async def end(self) -> int:
         """Close the socket, on which the process ends; if it does not, make it. Returns its exit
-        status (negative: the signal that ended it).
+        status (negative: the signal that ended it). Runs to its end even when cancelled, so that
+        no process is left.
         """
+        ending = asyncio.ensure_future(self._end())
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending
+            raise
+
+    async def _end(self) -> int:
         self._writer.close()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()

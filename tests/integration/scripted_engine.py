@@ -11,6 +11,7 @@ the token's id being the code point.
             goes on to the end
     echo    commits the frame it was started with, as JSON
     wait    commits nothing, until it is cancelled; then all of its text, if drafts were wanted
+    leave   as stall, but closes the socket instead, and does not end
     crash   ends the process as kill -9 would
     refuse  is rejected
 """
@@ -79,6 +80,8 @@ class ScriptedEngine:
         done = "".join(map(chr, start.committed))
         assert text.startswith(done)
         assert len(done) == start.committed_chars
+        # Continued without its seed, a stream would say something else.
+        assert not done or start.sampling.seed == SEED
         if word == "refuse":
             self.send(frames.Rejected(start.stream, "context_exceeded", "too long", "prompt"))
             return
@@ -93,10 +96,13 @@ class ScriptedEngine:
         elif word == "echo":
             self.verify(start.stream, msgspec.json.encode(msgspec.structs.asdict(start)).decode())
             self.finish(start, "stop", 0)
-        elif word == "stall" and not done:
+        elif word in ("stall", "leave") and not done:
             half = rest[: len(rest) // 2]
             self.verify(start.stream, half)
             self.draft(start.stream, rest[len(half) :])
+            if word == "leave":
+                self._socket.shutdown(socket.SHUT_RDWR)
+                signal.pause()
         else:
             for piece in pieces(rest, 3):
                 self.draft(start.stream, piece[:1] + "?")

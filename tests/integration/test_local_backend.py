@@ -305,6 +305,19 @@ async def test_backend_kills_an_engine_that_does_not_end(monkeypatch: pytest.Mon
     assert not exists(pid)
 
 
+async def test_backend_leaves_no_process_when_stopped_while_an_engine_is_being_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "EXIT_GRACE_S", 0.2)
+    async with running() as backend:
+        reader = Reader()
+        pid = backend.engine_pid
+        assert pid is not None
+        await backend.generate("a", ask(f"leave {TEXT}"), reader)
+        await reader.until(lambda event: isinstance(event, Drafted) and event.cause is not None)
+    assert not exists(pid)
+
+
 async def test_backend_leaves_no_process_when_its_start_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -106,6 +106,17 @@ def test_detokenizer_strips_leading_space_as_the_tokenizer_does(names: list[str]
         assert "".join(detokenizer.commit(tokens)) == whole[len(SENTENCEPIECE.decode(prompt)) :]
 
 
+def test_detokenizer_strips_as_many_spaces_as_the_decoder_says() -> None:
+    tokenizer = sentencepiece_tokenizer()
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(content=" ", left=2)]
+    )
+    tokens = [id_of(tokenizer, name) for name in ("▁", "▁▁", "▁Hi", "▁there")]
+    detokenizer = Detokenizer(TokenTable(tokenizer), at_start=True)
+    assert detokenizer.commit(tokens) == ["", " ", " Hi", " there"]
+    assert tokenizer.decode(tokens) == "  Hi there"
+
+
 def test_detokenizer_holds_incomplete_bytes_until_they_complete() -> None:
     euro = BYTE_LEVEL.encode("€").ids
     detokenizer = Detokenizer(BYTE_LEVEL_TABLE)

@@ -10,6 +10,7 @@ from engine.drafters.ngram import (
     EXPLORE_EVERY,
     MAX_MATCH,
     MIN_CONFIDENCE,
+    RESYNC_WINDOW,
     Calibration,
     NgramDrafter,
 )
@@ -140,6 +141,19 @@ def test_drafter_goes_on_in_a_prediction_at_the_next_of_several_places() -> None
     assert run.propose().tokens == [61]
     run.sequence.tokens += [99, 1, 2]
     assert run.propose().tokens == [70]
+
+
+def test_drafter_finds_its_place_by_a_single_token_a_little_ahead() -> None:
+    run = Run([9], [50, 51, 52, 60, 61, 62], budget=2)
+    run.sequence.tokens += [50, 51, 99, 60]
+    assert run.propose().tokens == [61, 62]
+
+
+def test_drafter_does_not_trust_a_single_token_far_ahead() -> None:
+    far = list(range(100, 100 + RESYNC_WINDOW))
+    run = Run([9], [50, 51, *far, 60, 61, 62], budget=2)
+    run.sequence.tokens += [50, 51, 99, 60]
+    assert run.propose().tokens == []
 
 
 def test_drafter_finds_a_place_behind_it_when_there_is_none_ahead() -> None:
