@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
-from protocol.requests import GenerationRequest
+if TYPE_CHECKING:
+    from protocol.requests import GenerationRequest
 
 
 class TokenText(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ class Backend(Protocol):
     """A source of tokens. All methods run on the event loop."""
 
     async def start(self) -> None:
-        """Returns when generations can be admitted. Raises `BackendError` when that will never be."""
+        """Returns when generations can be admitted. Raises `BackendError` when they never will."""
         ...
 
     async def stop(self) -> None: ...
@@ -106,7 +107,7 @@ class Backend(Protocol):
         ...
 
     def cancel(self, stream: str) -> None:
-        """Idempotent. The stream still ends with `Finished(reason="cancelled")` through its sink."""
+        """Idempotent. The stream still ends with `Finished("cancelled")` through its sink."""
         ...
 
     def want_drafts(self, stream: str, wanted: bool) -> None:
