@@ -28,7 +28,10 @@ class _Frame(msgspec.Struct, frozen=True, tag_field="t", array_like=True):
 
 
 class TokenText(msgspec.Struct, frozen=True, array_like=True):
-    """One token and how many code points of text it completed (0: its bytes are incomplete)."""
+    """One token and how many code points of text it completed (0: its bytes are incomplete).
+
+    `confidence` of a drafted token: the chance that it is accepted if all before it are.
+    """
 
     id: int
     n: int
@@ -60,7 +63,8 @@ class Verified(_Frame, frozen=True, tag="verified"):
     what remains.
 
     `cause` says why, when the earlier tail is not a prefix of text + tail; otherwise None.
-    `tokens` are the tokens verified in this step, in order: accepted, then recovered or bonus.
+    `tokens` are those `text` is made of, in order: a token is reported once, when all its text is
+    committed (engine/text.py). All reported so far are what `Start.committed` needs.
     """
 
     stream: str
