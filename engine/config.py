@@ -41,8 +41,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kv_blocks: PositiveInt | None = None
     kv_memory_mib: PositiveInt = 512
     prefix_cache: bool = True
-    drafter: Literal["none", "ngram", "model"] = "ngram"
-    """Default for requests that do not choose."""
+    drafter: Literal["none", "ngram", "model"] | None = None
+    """For requests that do not choose; None: "model" where there is a draft model, else "ngram"."""
     draft_model: str | None = None
     draft_length: Annotated[int, Meta(ge=0, le=MAX_DRAFT_LENGTH)] = 8
     """Most tokens drafted per sequence and step."""
@@ -50,3 +50,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Choose the length per step from measured acceptance and measured step cost, up to
     `draft_length`.
     """
+
+    @property
+    def default_drafter(self) -> str:
+        if self.drafter is not None:
+            return self.drafter
+        return "ngram" if self.draft_model is None else "model"

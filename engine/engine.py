@@ -109,7 +109,7 @@ class Engine:
                 " and a completion of at least one",
                 "messages" if start.prompt is None else "prompt",
             )
-        drafter = start.drafter or self._config.drafter
+        drafter = start.drafter or self._config.default_drafter
         if drafter != "none" and drafter not in self._drafters:
             raise EngineRequestError(
                 "invalid_value",

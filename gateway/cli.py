@@ -80,7 +80,7 @@ def _serve(argv: Sequence[str]) -> int:
         bind(config).close()
     except ConfigError as error:
         raise ConfigError(f"{error} (choose another with --port or --host)") from error
-    backend = _backend(config, options)
+    backend = _backend(config)
     uvloop.run(serve(config, backend, lambda url: _announce(url, backend)))
     return EXIT_OK
 
@@ -112,7 +112,9 @@ def _serve_parser() -> argparse.ArgumentParser:
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, object]:
-    """Gateway settings given on the command line, as keys of the configuration."""
+    """Settings given on the command line, as keys of the configuration."""
+    from gateway.backends.local import LocalConfig
+
     backend = options.backend or (None if options.trace is None else "scripted")
     given = {
         "server.host": options.host,
@@ -120,25 +122,23 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
         "backend.kind": backend,
         "backend.traces": options.trace,
     }
+    given |= {
+        f"engine.{name}": getattr(options, name, None) for name in LocalConfig.__struct_fields__
+    }
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _backend(config: GatewayConfig, options: argparse.Namespace) -> Backend:
+def _backend(config: GatewayConfig) -> Backend:
     if config.backend.kind == "scripted":
         from gateway.backends.scripted import ScriptedBackend
 
         return ScriptedBackend.from_config(config.backend)
-    from gateway.backends.local import LocalBackend, LocalConfig
+    from gateway.backends.local import LocalBackend
 
     _require_engine()
-    settings = {
-        name: getattr(options, name)
-        for name in LocalConfig.__struct_fields__
-        if getattr(options, name, None) is not None
-    }
-    if settings.get("model", EMBEDDED_MODEL) == EMBEDDED_MODEL:
+    if config.engine.model in (None, EMBEDDED_MODEL):
         _pull_quietly()
-    return LocalBackend(msgspec.convert(settings, LocalConfig), on_progress=LoadingBar())
+    return LocalBackend(config.engine, on_progress=LoadingBar())
 
 
 def _announce(url: str, backend: Backend) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 import msgspec
 from msgspec import Meta
 
+from gateway.backends.local import LocalConfig
 from gateway.errors import ConfigError
 from gateway.policies.resolve import KINDS, resolve_policy
 from protocol.errors import RequestError
@@ -102,6 +103,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     delivery: DeliveryConfig = DeliveryConfig()
     policies: PoliciesConfig = PoliciesConfig()
     backend: BackendConfig = BackendConfig()
+    engine: LocalConfig = LocalConfig()
+    """Of the local backend; meanings and defaults in engine/config.py."""
 
     @classmethod
     def load(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.backends.local import LocalConfig
 from gateway.config import GatewayConfig, profiles_of
 from gateway.errors import ConfigError
 from protocol.requests import Chunk, StreamRetract
@@ -74,3 +75,17 @@ def test_operator_is_told_which_file_is_broken(tmp_path: Path, content: bytes) -
 def test_operator_is_told_that_the_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         GatewayConfig.load(tmp_path / "none.toml", env={})
+
+
+def test_config_takes_engine_settings_from_file_and_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "wetink.toml"
+    file.write_text('[engine]\nmodel = "a"\ndraft_length = 4\n')
+    config = GatewayConfig.load(file, {"engine.model": "b"}, env={})
+    assert config.engine == LocalConfig(model="b", draft_length=4)
+
+
+def test_config_refuses_unknown_engine_setting_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "wetink.toml"
+    file.write_text("[engine]\ndraft_lenght = 4\n")
+    with pytest.raises(ConfigError, match="draft_lenght"):
+        GatewayConfig.load(file, env={})
