@@ -95,6 +95,8 @@ class Engine:
 
     def add(self, start: Start) -> Accepted:
         """Admit a stream. Raises EngineRequestError, naming the field, when it cannot run."""
+        if start.stream in self._live:
+            raise EngineRequestError("internal", f"stream {start.stream} is already running")
         if len(self._live) >= self._config.max_sequences + self._config.max_waiting:
             raise EngineRequestError("overloaded", "the engine's waiting queue is full")
         prompt, at_start = self._encode(start)

@@ -140,6 +140,8 @@ class LocalBackend:
 
     async def start(self) -> None:
         """Raises `BackendError` when the engine cannot start; it is not tried again then."""
+        if self._supervisor is not None:
+            raise RuntimeError("a backend is started once; a second engine would double its text")
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise(started))
         await started

@@ -43,3 +43,12 @@ async def test_backend_takes_calls_for_streams_it_does_not_have() -> None:
     backend.want_drafts("a", True)
     await backend.stop()
     assert not backend.ready
+
+
+async def test_backend_refuses_to_start_twice() -> None:
+    backend = LocalBackend(LocalConfig(), worker=("false",))
+    with pytest.raises(BackendError):
+        await backend.start()
+    with pytest.raises(RuntimeError, match="once"):
+        await backend.start()
+    await backend.stop()
