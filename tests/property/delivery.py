@@ -81,6 +81,7 @@ class Delivery:
             assert event is not None
             assert event == codec.decode_event_msgpack(codec.encode_msgpack(event))
             self.witness.see(event, self.reader.receive(event))
+            self.check_trust()
             if not isinstance(event, Tentative | Retract | Error):
                 assert frame.id == self.reader.cursor
 
@@ -92,10 +93,15 @@ class Delivery:
         if self.reader.state is State.INTERRUPTED:
             self.attach(policy)
 
-    def check_end(self) -> None:
-        """The reader ended with the canonical text, or with the stream's own error."""
+    def check_trust(self) -> None:
+        """The reader has found nothing wrong; a stream may still have failed."""
         failure = self.reader.failure
         assert failure is None or failure.code == "engine_failed", failure
+
+    def check_end(self) -> None:
+        """The reader ended with the canonical text, or with the stream's own error."""
+        self.check_trust()
+        failure = self.reader.failure
         assert self.reader.state is (State.FINISHED if failure is None else State.FAILED)
         assert self.reader.tail == ""
         found = [(part.kind, part.name, part.committed) for part in self.reader.parts]

@@ -27,6 +27,7 @@ from protocol.events import (
     Token,
     Usage,
 )
+from tests.property.traces import patient
 
 if TYPE_CHECKING:
     from protocol.events import ServerEvent
@@ -89,12 +90,14 @@ objects = st.dictionaries(
 )
 
 
+@patient
 @given(event=events)
 def test_codec_reads_what_it_wrote(event: ServerEvent) -> None:
     assert codec.decode_event_json(codec.encode_json(event)) == event
     assert codec.decode_event_msgpack(codec.encode_msgpack(event)) == event
 
 
+@patient
 @given(event=events)
 def test_codec_writes_the_same_fields_in_both_encodings(event: ServerEvent) -> None:
     as_json = json.loads(codec.encode_json(event))
@@ -102,6 +105,7 @@ def test_codec_writes_the_same_fields_in_both_encodings(event: ServerEvent) -> N
     assert as_json["type"] == type(event).__name__.lower()
 
 
+@patient
 @given(events=st.lists(events, max_size=8))
 def test_reader_never_raises_whatever_events_come(events: list[ServerEvent]) -> None:
     reader = ClientStream()
@@ -115,7 +119,7 @@ def test_reader_never_raises_whatever_events_come(events: list[ServerEvent]) -> 
             assert (change, reader.failure, after) == (None, failed, committed)
 
 
-@settings(max_examples=200)
+@settings(patient, max_examples=200)
 @given(value=json_values | objects)
 def test_codec_refuses_a_bad_request_in_words(value: object) -> None:
     encoded = msgspec.json.encode(value)
@@ -124,6 +128,7 @@ def test_codec_refuses_a_bad_request_in_words(value: object) -> None:
     refused_or_taken(codec.decode_message_msgpack, msgspec.msgpack.encode(value))
 
 
+@patient
 @given(data=st.binary(max_size=60))
 def test_codec_refuses_bytes_that_are_no_request(data: bytes) -> None:
     for decode in (
@@ -142,6 +147,7 @@ def refused_or_taken(decode: Any, data: bytes) -> None:
         assert isinstance(error.code, ErrorCode)
 
 
+@patient
 @given(data=st.binary(max_size=60) | objects.map(msgspec.json.encode))
 def test_codec_refuses_bytes_that_are_no_event(data: bytes) -> None:
     for decode in (codec.decode_event_json, codec.decode_event_msgpack):

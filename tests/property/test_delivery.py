@@ -6,25 +6,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.ledger import Ledger
 from tests.conformance import steps
 from tests.property.delivery import Delivery
-from tests.property.traces import includes, offset_units, policies, traces
+from tests.property.traces import includes, offset_units, patient, policies, traces
 
 if TYPE_CHECKING:
     from protocol.events import IncludeItem, OffsetUnit
     from protocol.requests import PolicySpec
     from tests.conformance.steps import LedgerStep
 
-# What happens between two steps of the engine: nothing, the server writes, some bytes arrive, the
+# What happens between two steps of the engine: the server writes, some bytes or all arrive, the
 # line breaks.
-happenings = st.sampled_from(("wait", "pull", "pull", "carry", "carry", "cut"))
+happenings = st.sampled_from(("pull", "pull", "carry", "carry all", "carry all", "cut"))
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.timeout(600)  # a failure takes up to five minutes to shrink
+@settings(patient, max_examples=150)
 @given(
     trace=traces(),
     policy=policies,
@@ -43,17 +45,17 @@ def test_reader_ends_with_the_committed_text_whatever_happens(
     delivery = Delivery(ledger, policy, unit, include)
     now = 0.0
     for step in trace:
-        for happening in data.draw(st.lists(happenings, max_size=3)):
+        for happening in data.draw(st.lists(happenings, max_size=5)):
             now += 0.5
             match happening:
                 case "pull":
                     delivery.pull(now)
                 case "carry":
                     delivery.carry(data.draw(st.integers(0, delivery.under_way)))
-                case "cut":
-                    delivery.cut(data.draw(policies))
+                case "carry all":
+                    delivery.carry(delivery.under_way)
                 case _:
-                    pass
+                    delivery.cut(data.draw(policies))
         steps.apply(step, ledger)
     delivery.pull(now)
     while delivery.under_way:
@@ -61,7 +63,7 @@ def test_reader_ends_with_the_committed_text_whatever_happens(
     delivery.check_end()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(patient, max_examples=60)
 @given(
     trace=traces(),
     readers=st.lists(st.tuples(policies, offset_units), min_size=2, max_size=4),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protocol import codec
 from protocol.sse import EventWriter, SSEParser, comment, retry
 from tests.property.test_codec import events
+from tests.property.traces import patient
 
 if TYPE_CHECKING:
     from protocol.events import ServerEvent
@@ -34,6 +35,7 @@ def parse(chunks: list[bytes], bound: int = 1000) -> tuple[list[SSEEvent], objec
     return found, state
 
 
+@patient
 @given(data=fragments | st.binary(max_size=50), cuts=st.lists(st.integers(0, 60), max_size=5))
 def test_parser_gives_the_same_events_for_any_chunking(data: bytes, cuts: list[int]) -> None:
     ends = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -41,6 +43,7 @@ def test_parser_gives_the_same_events_for_any_chunking(data: bytes, cuts: list[i
     assert parse([data]) == parse(pieces) == parse([data[i : i + 1] for i in range(len(data))])
 
 
+@patient
 @given(data=fragments, bound=st.integers(1, 12))
 def test_parser_keeps_its_bound_for_any_chunking(data: bytes, bound: int) -> None:
     whole, _ = parse([data], bound)
@@ -49,6 +52,7 @@ def test_parser_keeps_its_bound_for_any_chunking(data: bytes, bound: int) -> Non
     assert all(len(event.data.replace("\n", "").encode()) <= bound for event in whole)
 
 
+@patient
 @given(sent=st.lists(events, max_size=5))
 def test_parser_reads_what_the_writer_wrote(sent: list[ServerEvent]) -> None:
     writer = EventWriter()

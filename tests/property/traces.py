@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from protocol.events import IncludeItem, OffsetUnit, Usage
@@ -47,6 +48,9 @@ PIECES = (
     "\u2028",
     "\x00",
 )
+# A busy machine is no failure.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 CAUSES = ("draft_rejected", "stop_sequence", "engine_restart", "solar_flare")
 
 pieces = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)

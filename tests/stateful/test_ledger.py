@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from protocol.errors import LedgerError
 from protocol.events import Usage
 from protocol.ledger import Completed, Failed, Ledger
-from tests.property.traces import pieces
+from tests.property.traces import patient, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,4 +137,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestLedger.settings = settings(patient, max_examples=40, stateful_step_count=25)

@@ -90,6 +90,14 @@ def test_ledger_keeps_committed_text_and_drops_the_tail_when_it_fails() -> None:
     assert not ledger.current.complete
 
 
+def test_ledger_forgets_the_tokens_of_a_dropped_tail() -> None:
+    ledger = Ledger()
+    ledger.verify("a", "", [token(1, 1)])
+    ledger.draft("b", [token(2, 1)])
+    ledger.fail("engine_failed", "gone", True)
+    assert [mark.id for mark in ledger.current.marks(0, 9)] == [1]
+
+
 def test_ledger_names_no_cause_where_nothing_vanished() -> None:
     ledger = begun()
     ledger.draft("two three", cause="engine_restart")

@@ -13,6 +13,7 @@ from protocol import codec
 from protocol.errors import ErrorCode
 from protocol.schema import asyncapi, json_schema
 from tests.property.test_codec import events
+from tests.property.traces import patient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +61,13 @@ def test_schema_is_valid_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
+@pytest.mark.parametrize("document", [SCHEMA, asyncapi()])
+def test_documents_keep_to_the_words_of_their_standard(document: Any) -> None:
+    # msgspec writes OpenAPI's discriminator; AsyncAPI's is a string, JSON Schema has none.
+    assert '"discriminator"' not in json.dumps(document)
+
+
+@patient
 @given(event=events)
 def test_schema_accepts_every_event_that_is_sent(event: ServerEvent) -> None:
     sent = json.loads(codec.encode_json(event))
