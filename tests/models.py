@@ -1,0 +1,160 @@
+# pyright: reportUnknownMemberType=false
+# torch, tokenizers and transformers declare some of their types in part only.
+"""Tiny random checkpoints with a tokenizer and a chat template, written as Hugging Face folders.
+
+The weights are drawn so that the model has opinions: at temperature 0.7 it neither repeats one
+token for ever nor says anything with equal chance, so temperatures and seeds give different texts,
+and copied drafts are sometimes right.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOCAB = 320
+"""Rows of the embedding; the tokenizer has a few tokens less, as in real checkpoints."""
+TOKENS = 312
+CONTEXT = 512
+BOS, EOS = "<s>", "</s>"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant:{% endif %}"
+)
+SENTENCES = [
+    "The ink is wet until it is verified, and then the ink is dry.",
+    "A draft is a guess; a guess may be wrong, and what is wrong is taken back.",
+    "The reader sees the text grow, and the text the reader sees is the text that stays.",
+    "One two three four five six seven eight nine ten, and then one two three four again.",
+]
+OTHER_SENTENCES = ["Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich."]
+
+
+@lru_cache(maxsize=2)
+def _trained(sentences: tuple[str, ...]) -> str:
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=TOKENS,
+        special_tokens=[BOS, EOS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    return tokenizer.to_str()
+
+
+def tokenizer(*, other: bool = False) -> PreTrainedTokenizerFast:
+    """Byte-level BPE; `other`: of the same size, but its ids mean something else."""
+    text = _trained(tuple(OTHER_SENTENCES if other else SENTENCES))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(text),
+        bos_token=BOS,
+        eos_token=EOS,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def config(**changes: Any) -> LlamaConfig:
+    settings: dict[str, Any] = {
+        "vocab_size": VOCAB,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": None,
+        "tie_word_embeddings": False,
+    }
+    return LlamaConfig(**(settings | changes))
+
+
+def mistral_config() -> MistralConfig:
+    settings = config().to_dict()
+    wanted = {key: settings[key] for key in ("vocab_size", "hidden_size", "intermediate_size")}
+    return MistralConfig(
+        **wanted,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=0,
+        eos_token_id=1,
+        sliding_window=None,
+    )
+
+
+def _scale(name: str) -> float:
+    """Standard deviation of a weight. Large embeddings: what comes next depends mostly on the last
+    token, so that greedy texts soon repeat themselves and copying pays. Larger queries and keys:
+    attention looks somewhere. The head spreads the logits over about 3 nats.
+    """
+    if "embed_tokens" in name:
+        return 2.0
+    if "q_proj" in name or "k_proj" in name:
+        return 0.25
+    return 0.4 if name == "lm_head.weight" else 0.1
+
+
+def random_model(shape: LlamaConfig | MistralConfig, *, seed: int) -> PreTrainedModel:
+    """In float32. Deterministic; leaves torch's global generator as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if isinstance(shape, MistralConfig):
+            model = MistralForCausalLM(shape)
+        else:
+            model = LlamaForCausalLM(shape)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "norm" in name:
+                    weight.uniform_(0.7, 1.3)
+                else:
+                    weight.normal_(0.0, _scale(name))
+    return model.eval()
+
+
+def write(
+    folder: Path,
+    shape: LlamaConfig | MistralConfig | None = None,
+    *,
+    seed: int = 0,
+    other_tokenizer: bool = False,
+) -> Path:
+    """A random checkpoint in float32. Returns `folder`."""
+    random_model(shape or config(), seed=seed).save_pretrained(folder)
+    tokenizer(other=other_tokenizer).save_pretrained(folder)
+    return folder
+
+
+def write_near(folder: Path, target: Path, *, distance: float, seed: int = 1) -> Path:
+    """A draft model: the target's weights, each multiplied by 1 + `distance` * normal noise."""
+    model = AutoModelForCausalLM.from_pretrained(target)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1 + distance * torch.randn(weight.shape, generator=generator))
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
