@@ -12,7 +12,7 @@ from gateway.policies import SpecPolicy
 from protocol import codec, cursor, units
 from protocol.client import Change, ClientStream
 from protocol.events import Error, Finish, IncludeItem, OffsetUnit, Open, Retract, Tentative
-from protocol.requests import Hold, PolicySpec
+from protocol.requests import Hold, PolicySpec, StreamRetract
 from protocol.server import ServerStream
 from protocol.sse import EventWriter, SSEParser
 from protocol.states import State
@@ -38,7 +38,7 @@ class Delivery:
 
     def attach(self, policy: PolicySpec) -> None:
         """A new attachment, from the reader's cursor on."""
-        self.policy = SpecPolicy(policy)
+        self.policy = SpecPolicy(policy, self.unit)
         self.spec = policy
         self.parser = SSEParser()
         self._writer = EventWriter()
@@ -82,6 +82,7 @@ class Delivery:
             assert event == codec.decode_event_msgpack(codec.encode_msgpack(event))
             self.witness.see(event, self.reader.receive(event))
             self.check_trust()
+            self.check_bound()
             if not isinstance(event, Tentative | Retract | Error):
                 assert frame.id == self.reader.cursor
 
@@ -97,6 +98,14 @@ class Delivery:
         """The reader has found nothing wrong; a stream may still have failed."""
         failure = self.reader.failure
         assert failure is None or failure.code == "engine_failed", failure
+
+    def check_bound(self) -> None:
+        """No more is tentative than `max_tail` allows."""
+        match self.spec:
+            case StreamRetract(max_tail=int(most), grapheme_safe=False):
+                assert units.length(self.reader.tail, self.unit) <= most
+            case _:
+                pass
 
     def check_end(self) -> None:
         """The reader ended with the canonical text, or with the stream's own error."""
