@@ -9,6 +9,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from gateway.errors import BackendError
 from gateway.middleware import BodyLimit, Doorkeeper, allowed_hosts_for
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from gateway.backends.base import Backend
     from gateway.clock import Clock
@@ -70,6 +71,7 @@ def create_app(
             RequestError: _refused,
             BackendError: _refused,
             HTTPException: _not_routed,
+            ClientDisconnect: _hung_up,
             Exception: _broken,
         },
     )
@@ -90,6 +92,11 @@ async def _not_routed(request: Request, error: Exception) -> Response:
         response.headers["Allow"] = allowed
         return response
     return http.error_response(ErrorCode.NOT_FOUND, f"there is nothing at {request.url.path[:200]}")
+
+
+async def _hung_up(_request: Request, _error: Exception) -> Response:
+    """The client went away in the middle of its body: nobody is left to answer, nothing failed."""
+    return Response(status_code=400)
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

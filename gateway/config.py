@@ -166,10 +166,11 @@ def _from_env(env: Mapping[str, str]) -> dict[str, object]:
 
 
 def _put(tree: dict[str, Any], key: str, value: object) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-    tree[last] = value
+    section, _, name = key.partition(".")
+    table = tree.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{section}: a table is needed ([{section}]), not {table!r}")
+    table[name] = value
 
 
 def _check_profiles(config: PoliciesConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -96,7 +97,7 @@ class Doorkeeper:
             return True  # CORS keeps the answer from the page
         if "*" in self._origins or origin in self._origins:
             return True
-        return urlsplit(origin).netloc == host
+        return origin.partition("://")[2] == host
 
     def _refuse(self, message: str, param: str) -> ASGIApp:
         async def refused(scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,4 +140,11 @@ def allowed_hosts_for(host: str, configured: Sequence[str] | None) -> Sequence[s
     """A gateway that listens on a loopback address answers for loopback names alone."""
     if configured is not None:
         return configured
-    return LOOPBACK_NAMES if host in LOOPBACK_NAMES else ("*",)
+    return (*LOOPBACK_NAMES, host) if _is_loopback(host) else ("*",)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -26,16 +26,6 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig
     from gateway.service import Gateway
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
-
-    from starlette.applications import Starlette
-
-    from gateway.backends.base import Backend
-    from gateway.clock import Clock
-    from gateway.config import GatewayConfig
-    from gateway.service import Gateway
-
 WS_PING_S = 20.0
 """A WebSocket peer that answers no ping for so long is gone."""
 BACKLOG = 1024

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from protocol import units
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Subscription:
 
         Raises RequestError for text it was never sent.
         """
-        if (part, at) > self.cursor[1:]:
+        if at > self._sent_of(part):
             raise RequestError(
                 ErrorCode.INVALID_VALUE,
                 f"an ack is at most what was delivered: part {self.cursor.part}, offset "
@@ -144,6 +145,13 @@ class Subscription:
     def cut(self) -> None:
         """Ends the connection this reader is on, whatever has not been sent."""
         self._outlet.abort()
+
+    def _sent_of(self, part: int) -> int:
+        """How much of `part` the reader was sent, in its unit; -1 before the part began."""
+        reached = self.cursor
+        if part < reached.part:
+            return units.length(self.stream.ledger.parts[part].committed_text(), self.unit)
+        return reached.offset if part == reached.part else -1
 
     def _is_too_slow(self) -> bool:
         return self.stream.committed_bytes - self._taken_bytes > self._unsent_bytes

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wetink.engine")
 
 WORKER = (sys.executable, "-m", "engine.worker")
+LARGEST_INTEGER = 2**53 - 1
+"""Larger ones have no place in a request; beyond 64 bits MessagePack has no form for them."""
 FRAMING = Framing(frames.LENGTH_PREFIX_BYTES, frames.MAX_FRAME_BYTES)
 
 OnProgress: TypeAlias = Callable[[str, float | None], None]
@@ -345,6 +347,9 @@ class LocalBackend:
 
 def _start_frame(stream: str, request: GenerationRequest) -> frames.Start:
     """Raises `RequestError` for what only the engine's wire is stricter about."""
+    _require_small_integers("max_tokens", [request.max_tokens])
+    _require_small_integers("top_k", [request.top_k or 0])
+    _require_small_integers("stop_token_ids", request.stop_token_ids)
     messages = request.messages
     sampling = frames.SamplingParams(
         max_tokens=request.max_tokens,
@@ -379,9 +384,16 @@ def _start_frame(stream: str, request: GenerationRequest) -> frames.Start:
     )
 
 
+def _require_small_integers(param: str, values: Sequence[int]) -> None:
+    if max(values, default=0) > LARGEST_INTEGER:
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, f"{param}: a number is over {LARGEST_INTEGER}", param
+        )
+
+
 def _token_biases(biases: dict[str, float]) -> dict[int, float]:
     for key in biases:
-        if not (key.isascii() and key.isdecimal()):
+        if not (key.isascii() and key.isdecimal() and len(key) <= len(str(LARGEST_INTEGER))):
             raise RequestError(
                 ErrorCode.INVALID_VALUE,
                 f"logit_bias: {key[:40]!r} is no token id; keys are token ids in decimal",

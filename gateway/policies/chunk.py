@@ -17,6 +17,8 @@ EAGER_SCAN = 1024
 SCAN_GROWTH = 8
 """... longer text only when it has grown by one part in so many, so that a text without a single
 boundary costs linear, not quadratic time."""
+LONGEST_DELAY_S = 24 * 60 * 60.0
+"""No stream lives so long; a number of milliseconds may have more digits than a float holds."""
 
 
 class ChunkPart:
@@ -25,7 +27,8 @@ class ChunkPart:
     def __init__(self, spec: Chunk) -> None:
         self._find = FINDERS[spec.unit](spec.locale)
         self._tail = spec.tail
-        self._max_delay = None if spec.max_delay_ms is None else spec.max_delay_ms / 1000
+        delay_ms = spec.max_delay_ms
+        self._max_delay = None if delay_ms is None else min(delay_ms, LONGEST_DELAY_S * 1000) / 1000
         self._boundary = 0
         self._delivered = 0
         self._scanned = 0

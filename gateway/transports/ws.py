@@ -225,7 +225,8 @@ class _Socket:
             raise RequestError(
                 ErrorCode.DUPLICATE_REF, f"{ref[:80]!r} is in use on this connection", "ref"
             )
-        attached.pop(ref, None)
+        if ref in attached:
+            attached.pop(ref).leave()
         if len(attached) >= self._gateway.config.limits.attachments_per_socket:
             over = next((name for name, reader in attached.items() if reader.closed), None)
             if over is None:
@@ -233,7 +234,7 @@ class _Socket:
                     ErrorCode.OVERLOADED,
                     f"a connection carries at most {len(attached)} attachments",
                 )
-            del attached[over]
+            attached.pop(over).leave()
 
     def _require_not_attached(self, stream: Stream) -> None:
         """Events name their stream, not the ref: one connection reads a stream once at a time."""

@@ -178,11 +178,24 @@ async def test_backend_passes_on_everything_a_request_says() -> None:
     }
 
 
-async def test_backend_refuses_a_logit_bias_for_what_is_no_token_id() -> None:
+@pytest.mark.parametrize("key", ["x", "9" * 20, "9" * 5000])
+async def test_backend_refuses_a_logit_bias_for_what_is_no_token_id(key: str) -> None:
     async with running() as backend:
         with pytest.raises(RequestError, match="no token id") as caught:
-            await backend.generate("a", ask("say", logit_bias={"x": 1.0}), Reader())
+            await backend.generate("a", ask("say", logit_bias={key: 1.0}), Reader())
     assert caught.value.param == "logit_bias"
+
+
+@pytest.mark.parametrize(
+    ("param", "value"), [("max_tokens", 2**64), ("top_k", 2**64), ("stop_token_ids", [1, 2**64])]
+)
+async def test_backend_refuses_a_number_its_engine_could_not_be_sent(
+    param: str, value: object
+) -> None:
+    async with running() as backend:
+        with pytest.raises(RequestError) as caught:
+            await backend.generate("a", ask("say", **{param: value}), Reader())
+    assert (caught.value.code, caught.value.param) == (ErrorCode.INVALID_VALUE, param)
 
 
 async def test_backend_tells_the_engine_whether_drafts_are_wanted_even_after_a_restart() -> None:

@@ -9,7 +9,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
+from gateway.app import create_app
+from gateway.config import GatewayConfig
 from tests.server.gateways import hand_served
+from tests.unit.gateway.doubles import HandBackend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -228,6 +231,32 @@ async def test_unrouted_requests_get_json_errors(served: Served) -> None:
     answer = await served.http.put("/v1/streams")
     assert (answer.status_code, error_of(answer.json())["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
+
+
+async def test_client_that_hangs_up_in_its_body_is_no_fault_of_the_gateway() -> None:
+    app = create_app(GatewayConfig(), HandBackend())
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/streams",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    incoming: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b'{"pro', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return incoming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with app.router.lifespan_context(app):
+        await app(scope, receive, send)  # a fault would be raised here, and logged by the server
+    assert sent[0]["status"] == 400
 
 
 async def test_websocket_message_over_the_limit_closes_the_connection(small: Served) -> None:

@@ -153,7 +153,7 @@ async def test_page_from_elsewhere_starts_nothing_unless_it_is_allowed() -> None
     body = {"prompt": "x"}
     async with hand_served(server__allowed_origins=["http://page.test"]) as served:
         url = f"{served.url.replace('http', 'ws', 1)}/v1/ws"
-        for origin in ("http://evil.test", "null"):
+        for origin in ("http://evil.test", "null", "http://["):
             answer = await served.http.post("/v1/streams", json=body, headers={"Origin": origin})
             assert (answer.status_code, answer.json()["error"]["param"]) == (403, "Origin")
             with pytest.raises(InvalidStatus) as refused:

@@ -72,6 +72,13 @@ def test_operator_is_told_which_file_is_broken(tmp_path: Path, content: bytes) -
         GatewayConfig.load(path, env={})
 
 
+def test_operator_is_told_that_a_section_is_no_value(tmp_path: Path) -> None:
+    path = tmp_path / "wetink.toml"
+    path.write_text("server = 5\n")
+    with pytest.raises(ConfigError, match=r"server: a table"):
+        GatewayConfig.load(path, {"server.port": 1}, env={})
+
+
 def test_operator_is_told_that_the_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         GatewayConfig.load(tmp_path / "none.toml", env={})

@@ -253,7 +253,9 @@ async def test_stream_says_so_when_the_peer_speaks_another_protocol() -> None:
             ).__aenter__()
 
 
-@pytest.mark.parametrize("url", ["ftp://host", "host:8000", "http://", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://host", "host:8000", "http://", "", "http://[", "http://h:x", "ws://h:99999"]
+)
 @pytest.mark.parametrize("transport", ["sse", "websocket"])
 def test_stream_refuses_an_address_it_cannot_use(url: str, transport: str) -> None:
     with pytest.raises(wetink.RequestRefused) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -67,7 +68,7 @@ class Address(NamedTuple):
     def parse(cls, url: str) -> Address:
         """Raises RequestRefused."""
         scheme, _, rest = url.rstrip("/").partition("://")
-        if not rest or scheme not in _SECURE:
+        if scheme not in _SECURE or not _has_host(rest):
             raise RequestRefused(
                 ErrorCode.INVALID_VALUE, f"not an http(s) or ws(s) address: {url!r}", "url"
             )
@@ -80,6 +81,14 @@ class Address(NamedTuple):
     @property
     def websocket(self) -> str:
         return f"{'wss' if self.secure else 'ws'}://{self.rest}"
+
+
+def _has_host(rest: str) -> bool:
+    try:
+        parts = urlsplit(f"//{rest}")
+        return bool(parts.hostname) and (parts.port or 0) >= 0  # `port` refuses what is none
+    except ValueError:
+        return False
 
 
 class Attachment(Protocol):

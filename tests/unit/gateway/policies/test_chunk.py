@@ -63,6 +63,12 @@ def test_chunk_measures_the_delay_from_the_oldest_text_that_is_still_withheld() 
     assert policy.view(ledger.current, 1.5) == View(4, 4, 2.5)
 
 
+def test_chunk_takes_any_delay_however_long() -> None:
+    ledger, policy = Ledger(), ChunkPart(Chunk(unit="line", max_delay_ms=10**400))
+    ledger.verify("one")
+    assert policy.view(ledger.current, 0.0) == View(0, 0, 86_400.0)
+
+
 def test_chunk_by_token_delivers_what_is_committed_and_not_what_is_held_back() -> None:
     ledger, policy = Ledger(), ChunkPart(Chunk(unit="token"))
     ledger.verify("Hel", "lo")
