@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx
 
 from benchmarks.prompts import CHAT, CODE, EDIT
+from engine.checkpoint import no_progress
 from engine.pull import pull
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ def gateway(threads: int) -> Iterator[str]:
 @contextmanager
 def peer(threads: int) -> Iterator[subprocess.Popen[str]]:
     """The transformers process, loaded."""
+    folder = str(pull(no_progress))
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.transformers_peer", str(pull()), str(threads)],
+        [sys.executable, "-m", "benchmarks.transformers_peer", folder, str(threads)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -166,7 +166,8 @@ class SSEParser:
         match name:
             case b"data":
                 self._data.append(text)
-                self._data_bytes += len(value)
+                # The line feed counts too, or empty lines would be free.
+                self._data_bytes += len(value) + 1
             case b"event":
                 self._event = text
             case b"id":

@@ -36,7 +36,6 @@ class GraphemeSafePart:
     def __init__(self, inner: PartPolicy) -> None:
         self._inner = inner
         self._committed = 0
-        self._shown = 0
 
     def view(self, part: PartLedger, now: float) -> View:
         wanted = self._inner.view(part, now)
@@ -45,6 +44,9 @@ class GraphemeSafePart:
         self._committed = cluster_floor(
             part, self._committed, wanted.committed, available=part.committed_length
         )
+        if wanted.shown <= wanted.committed:
+            # The policy shows no tail: what is held back here must not become one.
+            return View(self._committed, self._committed, wanted.wake_at)
         shown = cluster_floor(part, self._committed, wanted.shown, available=part.total_length)
         return View(self._committed, max(shown, self._committed), wanted.wake_at)
 

@@ -63,7 +63,7 @@ includes = st.lists(
     st.sampled_from(("tokens", "logprobs", "confidence", "timing")), max_size=4, unique=True
 ).map(lambda items: list[IncludeItem](items))  # pyright: ignore[reportArgumentType]
 policies: st.SearchStrategy[PolicySpec] = st.one_of(
-    st.builds(Hold),
+    st.builds(Hold, grapheme_safe=st.booleans()),
     st.builds(
         StreamRetract,
         max_tail=st.none() | st.integers(1, 8),

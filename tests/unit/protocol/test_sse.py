@@ -82,3 +82,9 @@ def test_sse_parser_ignores_a_retry_of_absurd_length() -> None:
     parser = SSEParser()
     parser.feed(b"retry: 7\nretry: " + b"9" * 5000 + b"\n")
     assert parser.retry == 7
+
+
+def test_parser_fails_on_empty_data_lines_over_its_bound() -> None:
+    parser = SSEParser(100)
+    assert parser.feed(b"data\n" * 200) == []
+    assert parser.failure is not None

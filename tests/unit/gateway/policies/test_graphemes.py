@@ -48,6 +48,12 @@ def test_drafted_text_does_not_make_a_committed_cluster_certain() -> None:
     assert policy.view(ledger.current, 0.0) == View(0, 2)
 
 
+def test_held_back_cluster_is_not_shown_by_a_policy_without_tail() -> None:
+    ledger, policy = Ledger(), GraphemeSafePart(HoldPart())
+    ledger.verify("a", tail="a")
+    assert policy.view(ledger.current, 0.0) == View(0, 0)
+
+
 def test_last_cluster_leaves_when_the_part_is_complete() -> None:
     ledger, policy = Ledger(), GraphemeSafePart(HoldPart())
     ledger.verify(FAMILY)
