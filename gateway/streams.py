@@ -285,8 +285,12 @@ class StreamRegistry:
         stream.await_reader()
         return stream
 
-    def get(self, stream_id: str) -> Stream:
-        """Raises RequestError for a stream that is over and gone, or never was."""
+    def get(self, stream_id: str, cursor: Cursor | None = None) -> Stream:
+        """Raises RequestError for a stream that is over and gone, or never was.
+
+        `cursor`: where the reader wants to go on; it tells a stream of an earlier life of the
+        gateway from one that never was.
+        """
         stream = self._live.get(stream_id)
         if stream is not None:
             return stream
@@ -297,6 +301,13 @@ class StreamRegistry:
                 ErrorCode.STREAM_EXPIRED,
                 f"this stream ended and is kept for {self._delivery.retention_s:g} s only",
                 "stream",
+            )
+        if cursor is not None and cursor.epoch != self.epoch:
+            raise RequestError(
+                ErrorCode.UNKNOWN_EPOCH,
+                f"the cursor is from epoch {cursor.epoch}, this is epoch {self.epoch}; no stream "
+                "outlives its epoch",
+                "cursor",
             )
         raise RequestError(ErrorCode.UNKNOWN_STREAM, "no stream has this id", "stream")
 

@@ -74,7 +74,7 @@ async def read_events(request: Request) -> ASGIApp:
     query = read_query(request)
     cursor = read_cursor(request, query)
     policy = gateway.policy(query.policy)
-    stream = gateway.streams.get(request.path_params["stream"])
+    stream = gateway.streams.get(request.path_params["stream"], cursor)
     outlet = Outlet(gateway.clock, request.scope)
     subscription = stream.attach(
         policy, outlet=outlet, cursor=cursor, unit=query.offsets, include=query.include

@@ -201,7 +201,7 @@ class _Socket:
         self._require_free(message.ref)
         cursor = None if message.cursor is None else cursors.parse(message.cursor)
         policy = self._gateway.policy(message.policy)
-        stream = self._gateway.streams.get(message.stream)
+        stream = self._gateway.streams.get(message.stream, cursor)
         self._require_not_attached(stream)
         self._attached[message.ref] = stream.attach(
             policy,

@@ -206,6 +206,14 @@ async def test_reader_is_told_what_is_wrong_with_its_attachment(
     assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
 
 
+async def test_reader_of_a_stream_from_before_a_restart_is_told_that_its_epoch_is_over(
+    served: Served,
+) -> None:
+    answer = await served.http.get("/v1/streams/gone/events", headers={"Last-Event-ID": "1.0.5"})
+    error = error_of(answer.json())
+    assert (answer.status_code, error["code"]) == (410, "unknown_epoch")
+
+
 async def test_unknown_stream_is_unknown_to_every_method(served: Served) -> None:
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
         answer = await served.http.request(method, f"/v1/streams/nobody{path}")

@@ -187,6 +187,10 @@ async def test_ack_is_kept_with_the_reader_and_never_beyond_what_was_sent(served
             ("duplicate_ref", "used", "ref"),
         ),
         ('{"type":"attach","ref":"q","stream":"none"}', ("unknown_stream", "q", "stream")),
+        (
+            '{"type":"attach","ref":"q","stream":"none","cursor":"1.0.0"}',
+            ("unknown_epoch", "q", "cursor"),
+        ),
         ('{"type":"attach","ref":"q","stream":"STREAM"}', ("already_attached", "q", "stream")),
         (
             '{"type":"attach","ref":"q","stream":"STREAM","cursor":"x"}',
