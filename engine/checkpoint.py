@@ -6,7 +6,6 @@ No pickle file is ever opened and no code from a checkpoint is ever run.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,7 +218,7 @@ def _load_tensors(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
 def _weight_files(folder: Path) -> list[Path]:
     index = _read_json(folder / "model.safetensors.index.json")
     if index:
-        return [folder / name for name in sorted(set(index["weight_map"].values()))]
+        return [folder / name for name in _shards(index)]
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     pickles = [path.name for pattern in PICKLE_PATTERNS for path in folder.glob(pattern)]
@@ -235,13 +234,30 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
+def _shards(index: dict[str, Any]) -> list[str]:
+    """File names of an index; what is not in the checkpoint's own folder is not opened."""
+    try:
+        names = set(msgspec.convert(index.get("weight_map"), dict[str, str]).values())
+    except msgspec.ValidationError as error:
+        raise CheckpointError(
+            "broken_checkpoint", f"model.safetensors.index.json: weight_map: {error}"
+        ) from error
+    outside = [name for name in sorted(names) if Path(name).name != name]
+    if outside:
+        raise CheckpointError(
+            "broken_checkpoint",
+            f"model.safetensors.index.json names {outside[0]!r}, which is no file of its folder",
+        )
+    return sorted(names)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     """{} when there is no such file."""
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
         raise CheckpointError("broken_checkpoint", f"{path.name}: {error}") from error
 
 

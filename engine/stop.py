@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.errors import EngineRequestError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+MAX_STOP_LENGTH = 512
+"""Code points. Each costs a node of the automaton, some 300 bytes, in the process all share."""
 
 
 class _Node:
@@ -61,8 +66,17 @@ class StopMatcher:
     __slots__ = ("_node", "_root", "held", "matched")
 
     def __init__(self, stops: Sequence[str]) -> None:
+        """Raises `EngineRequestError` for a stop string that is too long."""
         if not all(stops):
             raise ValueError("a stop string must not be empty")
+        for place, stop in enumerate(stops):
+            if len(stop) > MAX_STOP_LENGTH:
+                raise EngineRequestError(
+                    "invalid_value",
+                    f"stop[{place}] has {len(stop)} code points; at most {MAX_STOP_LENGTH} are"
+                    " allowed",
+                    f"stop[{place}]",
+                )
         self._root = _automaton(stops)
         self._node = self._root
         self.held = ""

@@ -76,6 +76,16 @@ def test_checkpoint_joins_the_shards_of_an_index(folder: Path) -> None:
     assert load_checkpoint(str(folder), "float32").tensors.keys() == weights.keys()
 
 
+@pytest.mark.parametrize("places", [None, ["a"], {"w": "../model.safetensors"}, {"w": "/a"}])
+def test_checkpoint_refuses_an_index_that_leads_out_of_its_folder(
+    folder: Path, places: object
+) -> None:
+    edit(folder / "model.safetensors.index.json", weight_map=places)
+    error = refusal(folder)
+    assert error.code == "broken_checkpoint"
+    assert "model.safetensors.index.json" in error.message
+
+
 def test_checkpoint_refuses_pickle_files(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     error = refusal(folder)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.stop import StopMatcher
+from engine.errors import EngineRequestError
+from engine.stop import MAX_STOP_LENGTH, StopMatcher
 
 FEW_LETTERS = st.text("ab☕", max_size=30)
 STOPS = st.lists(st.text("ab☕", min_size=1, max_size=5), max_size=4)
@@ -66,3 +67,10 @@ def test_matcher_passes_everything_through_without_stops() -> None:
 def test_matcher_refuses_an_empty_stop_string() -> None:
     with pytest.raises(ValueError, match="must not be empty"):
         StopMatcher(["a", ""])
+
+
+def test_matcher_refuses_a_stop_string_that_is_too_long() -> None:
+    StopMatcher(["a" * MAX_STOP_LENGTH])
+    with pytest.raises(EngineRequestError, match=f"at most {MAX_STOP_LENGTH}") as caught:
+        StopMatcher(["b", "a" * (MAX_STOP_LENGTH + 1)])
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "stop[1]")
