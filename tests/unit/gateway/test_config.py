@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from engine.config import EngineConfig
 from gateway.backends.local import LocalConfig
 from gateway.config import GatewayConfig, profiles_of
 from gateway.errors import ConfigError
 from protocol.requests import Chunk, StreamRetract
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_operator_gets_defaults_without_any_source() -> None:
@@ -96,3 +95,18 @@ def test_config_refuses_unknown_engine_setting_by_name(tmp_path: Path) -> None:
     file.write_text("[engine]\ndraft_lenght = 4\n")
     with pytest.raises(ConfigError, match="draft_lenght"):
         GatewayConfig.load(file, env={})
+
+
+def test_documented_configuration_is_the_default_one(tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "OPERATING.md"
+    example = page.read_text().split("```toml\n")[1].split("```")[0]
+    file = tmp_path / "wetink.toml"
+    file.write_text(example)
+    documented, usual = GatewayConfig.load(file, env={}), GatewayConfig()
+    assert documented.server == usual.server
+    assert documented.limits == usual.limits
+    assert documented.delivery == usual.delivery
+    assert documented.policies.default == usual.policies.default
+    engine = msgspec.structs.asdict(EngineConfig())
+    given = {k: v for k, v in msgspec.structs.asdict(documented.engine).items() if v is not None}
+    assert given == {key: engine[key] for key in given}
