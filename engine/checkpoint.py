@@ -145,14 +145,27 @@ def _converted(path: Path, progress: Progress) -> Path:
 
 def _from_hub(name: str, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     progress(f"fetching {name} from the hub", None)
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except RepositoryNotFoundError as error:
         raise CheckpointError(
-            "model_not_found", f"{name!r} is no directory here, and the hub says: {error}"
+            "model_not_found",
+            f"{name!r} is no directory here, and the hub has no such model (or shows it to its"
+            " owners only)",
+        ) from error
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        # Its first line is the reason; what follows is advice for users of its own library.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            "model_not_found", f"{name!r} is no directory here, and the hub says: {reason}"
         ) from error
 
 

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import NoReturn, Protocol, TypeAlias, assert_never
+from typing import Any, NoReturn, Protocol, TypeAlias, assert_never
 
 import msgspec
 
@@ -147,8 +147,11 @@ def serve(sock: socket.socket, config: str, make_engine: EngineMaker) -> int:
     except EngineConfigError as error:
         return _give_up(link, "invalid_config", f"{error.param}: {error.message}", EXIT_CONFIG)
     except EngineError as error:
-        log.exception("engine error")
-        return _give_up(link, getattr(error, "code", "internal"), str(error), EXIT_FAILED)
+        code = getattr(error, "code", None)
+        if code is None:
+            log.exception("engine error")
+        # With a code it is what the operator asked for; the gateway says it, once.
+        return _give_up(link, code or "internal", str(error), EXIT_FAILED)
     except Exception as error:
         log.exception("engine crashed")
         return _give_up(link, "internal", f"{type(error).__name__}: {error}", EXIT_FAILED)
@@ -201,9 +204,15 @@ def decode_config(text: str) -> EngineConfig:
         if key not in properties:
             known = ", ".join(properties)
             raise EngineConfigError(f"{problem}; settings: {known}", "config") from error
-        allowed = {k: v for k, v in properties[key].items() if k not in ("default", "description")}
-        text = msgspec.json.encode(allowed).decode()
-        raise EngineConfigError(f"{problem}; allowed: {text}", key) from error
+        allowed = _choices(properties[key])
+        choices = f"; allowed: {', '.join(map(str, allowed))}" if allowed else ""
+        raise EngineConfigError(f"{problem}{choices}", key) from error
+
+
+def _choices(schema: dict[str, Any]) -> list[object]:
+    """The values of a setting that has a list of them; limits of others are in msgspec's words."""
+    kinds = schema.get("anyOf", [schema])
+    return [value for kind in kinds for value in kind.get("enum", []) if value is not None]
 
 
 def _load_engine(config: EngineConfig, progress: Progress) -> EngineLike:

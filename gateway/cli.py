@@ -68,13 +68,12 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(argv: Sequence[str]) -> int:
     import uvloop
 
-    from gateway.config import GatewayConfig
     from gateway.server import bind, serve
 
     options = _serve_parser().parse_args(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    config = GatewayConfig.load(options.config, _overrides(options))
+    config = _load_config(options)
     try:
         # Found out before a model is fetched and loaded, not after.
         bind(config).close()
@@ -83,6 +82,20 @@ def _serve(argv: Sequence[str]) -> int:
     backend = _backend(config)
     uvloop.run(serve(config, backend, lambda url: _announce(url, backend)))
     return EXIT_OK
+
+
+def _load_config(options: argparse.Namespace) -> GatewayConfig:
+    """Raises ConfigError, which calls a setting by its option if that is how it was given."""
+    from gateway.config import GatewayConfig
+
+    overrides = _overrides(options)
+    try:
+        return GatewayConfig.load(options.config, overrides)
+    except ConfigError as error:
+        if error.key not in overrides:
+            raise
+        name = error.key.rpartition(".")[2].replace("_", "-")
+        raise ConfigError(str(error).replace(error.key, f"--{name}", 1)) from error
 
 
 def _serve_parser() -> argparse.ArgumentParser:

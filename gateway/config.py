@@ -122,7 +122,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         try:
             config = msgspec.convert(tree, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"configuration: {error}") from error
+            raise _bad_setting(error) from error
         _check_profiles(config.policies)
         return config
 
@@ -147,6 +147,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _bad_setting(error: msgspec.ValidationError) -> ConfigError:
+    problem, _, path = str(error).partition(" - at `$.")
+    key = path.rstrip("`") or None
+    return ConfigError(f"{key or 'configuration'}: {problem}", key)
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, object]:

@@ -29,7 +29,15 @@ class BackendError(WetinkError):
 
 
 class ConfigError(WetinkError):
-    """The configuration cannot be used; the message names the key and what is allowed."""
+    """The configuration cannot be used; the message names the key and what is allowed.
+
+    `key`: the setting ("server.port") where the message is about the value of one and begins with
+    its name.
+    """
+
+    def __init__(self, message: str, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 HTTP_STATUS: dict[ErrorCode, int] = {

@@ -135,8 +135,7 @@ class Gateway:
         try:
             await self.backend.start()
         except BackendError as error:
-            self.start_failure = error
-            logger.error("the backend cannot start: %s", error.message)
+            self.start_failure = error  # said by whoever serves, and by /readyz
         except Exception:
             self.start_failure = BackendError(
                 "the backend failed to start", ErrorCode.ENGINE_FAILED

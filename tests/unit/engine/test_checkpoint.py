@@ -157,6 +157,7 @@ def test_checkpoint_says_so_when_the_hub_has_no_such_model(
     error = refusal("nobody/no-such-model")
     assert error.code == "model_not_found"
     assert "hub says" in error.message
+    assert "\n" not in error.message
 
 
 def test_checkpoint_converts_a_gguf_file_once_until_it_changes(

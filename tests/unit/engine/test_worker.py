@@ -249,13 +249,17 @@ def test_worker_stops_loading_when_its_gateway_is_gone() -> None:
         (RuntimeError("boom"), Fatal("internal", "RuntimeError: boom"), EXIT_FAILED),
     ],
 )
-def test_worker_says_why_it_cannot_start(error: Exception, fatal: Fatal, expected: int) -> None:
+def test_worker_says_why_it_cannot_start(
+    error: Exception, fatal: Fatal, expected: int, caplog: pytest.LogCaptureFixture
+) -> None:
     def load(config: EngineConfig, progress: Progress) -> EngineLike:
         raise error
 
     with serving(load) as (gateway, status):
         assert gateway.receive() == fatal
         assert status.get(timeout=30) == expected
+    # A traceback is for our faults; the operator's are told by the gateway.
+    assert bool(caplog.records) == isinstance(error, RuntimeError)
 
 
 def test_worker_says_why_it_cannot_go_on() -> None:
@@ -301,9 +305,11 @@ def test_worker_ends_when_what_it_receives_is_no_frame(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "param", "message"),
     [
-        ('{"dtype": "int3"}', "dtype", '"enum"'),
-        ('{"threads": 0}', "threads", '"minimum":1'),
-        ('{"draft_length": 99}', "draft_length", '"maximum":16'),
+        ('{"dtype": "int3"}', "dtype", "'int3'; allowed: bfloat16, float32$"),
+        ('{"drafter": "x"}', "drafter", "'x'; allowed: model, ngram, none$"),
+        ('{"block_size": 5}', "block_size", "5; allowed: 16, 32, 64$"),
+        ('{"threads": 0}', "threads", "^Expected `int` >= 1$"),
+        ('{"draft_length": 99}', "draft_length", "^Expected `int` <= 16$"),
         ('{"modle": "x"}', "config", "modle.*settings: model,"),
         ("{", "config", "settings: model,"),
     ],

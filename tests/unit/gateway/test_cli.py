@@ -67,7 +67,7 @@ def test_serve_says_so_when_the_port_is_taken(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--port", "70000"], "server.port"),
+        (["--port", "70000"], "wetink: --port: Expected `int` <= 65535\n"),
         (["--config", "/nonexistent/wetink.toml"], "/nonexistent/wetink.toml"),
         (["--port", "0", "--trace", "/nonexistent.jsonl"], "/nonexistent.jsonl"),
     ],
@@ -77,6 +77,29 @@ def test_serve_names_the_setting_it_cannot_use(
 ) -> None:
     assert cli.main(["serve", "--backend", "scripted", *arguments]) == 1
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "/no/such"], "'/no/such' is no model"),
+        (["--threads", "0"], "threads: Expected `int` >= 1"),
+    ],
+)
+def test_serve_says_what_its_engine_cannot_use_once_and_without_a_traceback(
+    arguments: list[str], said: str
+) -> None:
+    done = subprocess.run(
+        [WETINK, "serve", "--port", "0", "--model", "x/y", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("engine: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"wetink: {said}")
 
 
 @pytest.mark.parametrize("command", [["serve", "--port", "0"], ["pull"]])
