@@ -2,7 +2,8 @@
 
 A block holds the keys and values of `block_size` consecutive tokens. Full blocks of committed
 tokens are registered under a chained hash of everything up to their end; a freed block keeps its
-contents and its hash until it is handed out again, least recently used first.
+contents and its hash until it is handed out again: blocks without a hash first (a rejected draft
+leaves one in every other step; they must not push prefixes out), then the least recently used.
 """
 
 from __future__ import annotations
@@ -152,6 +153,8 @@ class BlockManager:
         self._references[block] -= 1
         if self._references[block] == 0:
             self._free[block] = None
+            if block not in self._hash_of:
+                self._free.move_to_end(block, last=False)
 
     def _forget(self, block: int) -> None:
         digest = self._hash_of.pop(block, None)

@@ -101,7 +101,7 @@ class Scheduler:
             # that would be preempted half-way through its prefill wastes all of it.
             if not self.blocks.reserve(sequence, len(sequence.tokens)):
                 self.blocks.free(sequence)
-                sequence.preempted()
+                sequence.vacated()
                 break
             if sequence.completion_length == 0:
                 sequence.cached_prompt = cached

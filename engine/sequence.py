@@ -83,6 +83,10 @@ class Sequence:
         """Its blocks are gone: all is computed again, bit for bit, when it is let back in."""
         self.status = Status.PREEMPTED
         self.preemptions += 1
+        self.vacated()
+
+    def vacated(self) -> None:
+        """It holds no blocks (any more)."""
         self.computed = 0
         self.block_table = []
         self.hashed_blocks = 0
