@@ -51,12 +51,18 @@ class Gateway:
 
     @property
     def ready(self) -> bool:
-        return self.backend.ready and not self._stopped.is_set()
+        return self.status == "ready"
 
     @property
-    def loading(self) -> bool:
-        """Whether the backend is still on its way."""
-        return self._starting is not None and not self._starting.done()
+    def status(self) -> str:
+        """Whether a generation could begin now, in one word: "ready", or why not."""
+        if self._stopped.is_set():
+            return "stopping"
+        if self.start_failure is not None:
+            return "failed"
+        if self._starting is None or not self._starting.done():
+            return "loading"
+        return "ready" if self.backend.ready else "restarting"
 
     def start(self) -> None:
         """Begins to start the backend; requests are refused with `engine_unavailable` meanwhile."""
@@ -112,8 +118,10 @@ class Gateway:
                 "the gateway is shutting down", ErrorCode.SHUTTING_DOWN, retryable=True
             )
         if not self.backend.ready:
-            failure = self.start_failure
-            raise failure or BackendError("the model is still loading", retryable=True)
+            if self.start_failure is not None:
+                raise self.start_failure
+            what = "engine is restarting" if self.status == "restarting" else "model is loading"
+            raise BackendError(f"the {what}", retryable=True)
         models = self.backend.models()
         for model in models:
             if name is None or model.id == name:

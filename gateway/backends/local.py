@@ -235,9 +235,12 @@ class LocalBackend:
         fault: str | None = None
         try:
             async for payload in process.frames():
+                was_ready = self._ready
                 self._receive(_decoder.decode(payload))
                 if self._ready and not started.done():
                     started.set_result(None)
+                elif self._ready and not was_ready:
+                    logger.info("the engine is back, %s continued", _streams(len(self._live)))
         except (EngineLinkError, msgspec.MsgspecError) as error:
             fault = str(error)
         finally:
@@ -343,6 +346,10 @@ class LocalBackend:
     def _send(self, frame: frames.ToEngine) -> None:
         if self._process is not None:
             self._process.send(_encoder.encode(frame))
+
+
+def _streams(count: int) -> str:
+    return "1 stream" if count == 1 else f"{count} streams"
 
 
 def _start_frame(stream: str, request: GenerationRequest) -> frames.Start:

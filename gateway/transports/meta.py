@@ -25,12 +25,10 @@ async def health(_request: Request) -> ASGIApp:
 async def readiness(request: Request) -> ASGIApp:
     """Whether a generation could begin now."""
     gateway = gateway_of(request)
-    if gateway.ready:
-        return json_response({"status": "ready"})
+    body = {"status": gateway.status}
     if gateway.start_failure is not None:
-        body = {"status": "failed", "message": gateway.start_failure.message}
-        return json_response(body, 503)
-    return json_response({"status": "loading" if gateway.loading else "stopping"}, 503)
+        body["message"] = gateway.start_failure.message
+    return json_response(body, 200 if gateway.ready else 503)
 
 
 async def models(request: Request) -> ASGIApp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -228,7 +229,10 @@ async def test_backend_raises_request_error_when_the_engine_rejects() -> None:
     assert reader.events == []
 
 
-async def test_backend_continues_streams_with_one_retraction_when_the_engine_is_killed() -> None:
+async def test_backend_continues_streams_with_one_retraction_when_the_engine_is_killed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "wetink.engine")
     async with running() as backend:
         first, second, idle = Reader(), Reader(), Reader()
         await backend.generate("a", ask(f"stall {TEXT}"), first)
@@ -250,6 +254,9 @@ async def test_backend_continues_streams_with_one_retraction_when_the_engine_is_
     ]
     assert (first.text, second.text) == (TEXT, TEXT * 2)
     assert (first.restarts_seen, second.restarts_seen, idle.restarts_seen) == (1, 1, 0)
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.INFO] == [
+        "the engine is back, 3 streams continued"
+    ]
 
 
 async def test_backend_ends_a_stream_as_cancelled_when_the_engine_dies_before_it_says_so() -> None:

@@ -17,6 +17,7 @@ from gateway.backends.base import Drafted, Verified
 from gateway.config import GatewayConfig
 from gateway.errors import BackendError, ConfigError
 from gateway.server import bind, running_server, serve
+from gateway.service import Gateway
 from protocol.events import Error, Open, Retract
 from tests.server.gateways import Reader, hand_served, serving
 from tests.unit.gateway.doubles import HandBackend
@@ -51,6 +52,32 @@ async def test_gateway_answers_while_the_model_loads() -> None:
         ]
         assert (await http.post("/v1/streams", json={"prompt": "x"})).status_code == 201
     assert backend.stopped
+
+
+async def test_gateway_says_that_its_engine_restarts() -> None:
+    backend = HandBackend()
+    async with serving(backend) as (_, http):
+        while (await http.get("/readyz")).status_code != 200:
+            pass
+        backend.go_down()
+        answer = await http.get("/readyz")
+        assert (answer.status_code, answer.json()) == (503, {"status": "restarting"})
+        refused = await http.post("/v1/streams", json={"prompt": "x"})
+        assert (refused.status_code, refused.json()["error"]["message"]) == (
+            503,
+            "the engine is restarting",
+        )
+
+
+async def test_gateway_is_stopping_once_it_shuts_down() -> None:
+    gateway = Gateway(GatewayConfig.load(env={}), HandBackend())
+    gateway.start()
+    await gateway.started()
+    assert gateway.status == "ready"
+    gateway.shut_down()
+    assert gateway.status == "stopping"
+    assert not gateway.ready
+    await gateway.stop()
 
 
 async def test_gateway_says_why_its_backend_cannot_start() -> None:

@@ -93,6 +93,10 @@ class HandBackend:
             raise self.start_failure
         self._ready = True
 
+    def go_down(self) -> None:
+        """As a backend whose engine has died and is started again."""
+        self._ready = False
+
     async def stop(self) -> None:
         self.stopped = True
 
