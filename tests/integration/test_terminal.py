@@ -23,6 +23,7 @@ from gateway.backends.base import Verified
 from gateway.backends.scripted import BUILT_IN_TRACES, ScriptedBackend, load_traces
 from gateway.config import GatewayConfig
 from gateway.server import running_server
+from tests.unit.wetink.servers import cutting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -130,11 +131,11 @@ async def test_terminal_never_shows_tentative_text_under_a_policy_without(policy
 
 
 @TRANSPORTS
-async def test_pipe_gets_the_committed_text_and_nothing_else(transport: str) -> None:
+async def test_pipe_gets_the_committed_text_and_one_newline(transport: str) -> None:
     async with gateway() as url:
         ended = await run("--url", url, "--transport", transport, "--policy", "retract")
     assert ended.status == 0
-    assert ended.out.decode() == TEXT
+    assert ended.out.decode() == TEXT + "\n"
     assert ended.err.startswith("97 tokens in ")
     assert ended.err.count("\n") == 1
 
@@ -194,6 +195,15 @@ async def test_unreachable_gateway_is_one_line_that_says_what_to_do(transport: s
     assert ended.status == 1
     assert ended.err.count("\n") == 1
     assert "wetink serve" in ended.err
+
+
+@TRANSPORTS
+async def test_pipe_reader_is_told_when_the_connection_is_lost_and_resumed(transport: str) -> None:
+    async with gateway() as url, cutting(url, [2000]) as cut_url:
+        ended = await run("--url", cut_url, "--transport", transport)
+    assert ended.status == 0
+    assert ended.out.decode() == TEXT + "\n"
+    assert ended.err.startswith("wetink: connection lost, resuming…\nwetink: resumed\n97 tokens")
 
 
 async def test_refused_request_names_the_field() -> None:

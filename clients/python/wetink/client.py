@@ -16,7 +16,7 @@ from wetink.subscription import Subscription
 from wetink.transports import AttachRequest, SSETransport, Transport, WebSocketTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from protocol.requests import GenerationRequest, Message, PolicySpec
@@ -34,12 +34,15 @@ def stream(
     offsets: OffsetUnit | str = OffsetUnit.CODEPOINT,
     transport: TransportName | Transport = "sse",
     retry: Retry = _DEFAULT_RETRY,
+    on_interruption: Callable[[], None] | None = None,
     **fields: Any,
 ) -> Subscription:
     """Starts a generation at the server `url` and reads it.
 
     `fields` are those of `protocol.requests.GenerationRequest` (`max_tokens`, `temperature`,
     `seed`, `stop`, `draft`, …). Raises RequestRefused at once for a field that no server takes.
+    `on_interruption` is called once when the connection is lost, before the stream is resumed,
+    which shows in a new `open`.
 
         async with wetink.stream(url, prompt="Once upon a time", policy="hold") as story:
             async for text in story.committed():
@@ -50,7 +53,14 @@ def stream(
         {"prompt": prompt, "messages": messages, "policy": policy, "offsets": offsets, **fields}
     )
     reader = ClientStream(request.offsets)
-    return Subscription(chosen, request, reader, retry=retry, owns_transport=own)
+    return Subscription(
+        chosen,
+        request,
+        reader,
+        retry=retry,
+        owns_transport=own,
+        on_interruption=on_interruption,
+    )
 
 
 def attach(

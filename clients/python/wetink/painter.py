@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from wcwidth import iter_graphemes, wcswidth, wcwidth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _CSI = "\x1b["
 _DIM = f"{_CSI}2m"
 _STRUCK = f"{_CSI}0;9;31m"
+_NOTICE = f"{_CSI}0;33m"
 _PLAIN = f"{_CSI}0m"
 _ERASE_BELOW = f"{_CSI}J"
 _WRAP_OFF = f"{_CSI}?7l"
@@ -121,23 +122,24 @@ class Painter:
         self._column: int = 0
         self._last: _Cluster = _NOTHING
         self._tail = ""
-        self._struck = ""
+        self._behind = ("", "")
+        """Struck text and notice."""
         self._drawn: list[str] = []
         """The clusters that stand on the screen behind the committed text."""
 
-    def update(self, committed: str, tail: str, struck: str = "") -> None:
-        """Adds `committed`, then shows `tail` dim and `struck` (just taken back) struck through."""
-        if not committed and (tail, struck) == (self._tail, self._struck):
+    def update(self, committed: str, tail: str, struck: str = "", notice: str = "") -> None:
+        """Adds `committed`, then shows `tail` dim, behind it `struck`, struck through, which stood
+        there until it was taken back, and `notice`, which is no text of the stream.
+        """
+        behind = struck, notice
+        if not committed and (tail, behind) == (self._tail, self._behind):
             return
         size = self._size()
         columns = max(size.columns, _MIN_COLUMNS)
-        self._tail, self._struck = tail, struck
+        self._tail, self._behind = tail, behind
         sequence = self._erase(columns) + self._commit(committed, columns)
-        self._write(sequence + self._draw(tail, struck, columns, max(size.lines - 1, 1)))
-
-    def unstrike(self) -> None:
-        """What was taken back has been shown long enough."""
-        self.update("", self._tail)
+        styled = (_DIM, tail), (_STRUCK, struck), (_NOTICE, notice)
+        self._write(sequence + self._draw(styled, columns, max(size.lines - 1, 1)))
 
     def close(self) -> None:
         """Leaves the committed text alone on the screen and the cursor on a line of its own."""
@@ -179,11 +181,11 @@ class Painter:
         self._column, self._last = pen.column, pen.last
         return back + sequence
 
-    def _draw(self, tail: str, struck: str, columns: int, lines: int) -> str:
+    def _draw(self, styled: Iterable[tuple[str, str]], columns: int, lines: int) -> str:
         """At most `lines` rows: what has scrolled off the screen can no longer be erased."""
         pen = _Pen(self._column, columns)
         sequence = ""
-        for style, text in ((_DIM, tail), (_STRUCK, struck)):
+        for style, text in styled:
             drawn = ""
             for cluster in iter_graphemes(_drawable(self._last.text, text)):
                 cells = pen.put(cluster)

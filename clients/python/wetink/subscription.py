@@ -30,7 +30,7 @@ from wetink.errors import (
 from wetink.transports import Attachment, AttachRequest, Interrupted, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from types import TracebackType
 
     from protocol.client import ClientStream, Failure
@@ -81,11 +81,13 @@ class Subscription:
         *,
         retry: Retry,
         owns_transport: bool,
+        on_interruption: Callable[[], None] | None = None,
     ) -> None:
         self._transport = transport
         self._origin = origin
         self._retry = retry
         self._owns_transport = owns_transport
+        self._on_interruption = on_interruption
         self._reader = reader
         self._attachment: Attachment | None = None
         self._first: ServerEvent | None = None
@@ -264,6 +266,8 @@ class Subscription:
     async def _resume(self, interruption: Interrupted) -> None:
         """Reattaches at the cursor, or ends the subscription with ConnectionLost."""
         self._reader.interrupted()
+        if self._on_interruption is not None:
+            self._on_interruption()
         await self._drop_attachment()
         while self._attachment is None and not self._ended:
             self._attempts += 1

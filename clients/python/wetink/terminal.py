@@ -26,6 +26,7 @@ from protocol.events import (
     ServerEvent,
     Tentative,
 )
+from protocol.requests import GenerationRequest
 from wetink.client import TransportName, stream
 from wetink.errors import ConnectionLost, RequestRefused, Unreachable
 from wetink.painter import Painter, Size
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from wetink.subscription import Subscription
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-STRUCK_S = 0.25
-"""How long text that was taken back stays visible: long enough to be noticed."""
+STRUCK_S = 0.12
+"""How long text that was taken back stays where it stood: long enough to be noticed."""
+DEFAULT_MAX_TOKENS = GenerationRequest(prompt="").max_tokens
+LOST = "connection lost, resuming…"
 CANCEL_S = 3.0
 """How long after Ctrl-C the server's `finish` is waited for."""
 
@@ -75,11 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wetink stream",
         description="Generate text and show what is committed and what is only drafted.",
+        epilog="In the closing line: TTFV: time to the first visible text; TTC: time to the first "
+        "committed text; NE: normalised erasure, the code points taken back per code point of the "
+        "final text.",
     )
     add = parser.add_argument
     add("prompt", help="what to say to the model; - reads it from standard input")
     add("--url", default=DEFAULT_URL, help="the gateway (default: %(default)s)")
-    add("--transport", choices=list(_TRANSPORTS), default="sse")
+    add("--transport", choices=list(_TRANSPORTS), default="sse", help="default: %(default)s")
     add(
         "--policy",
         default="retract",
@@ -94,14 +100,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print the events, one per line")
     request = parser.add_argument_group("request")
     add = request.add_argument
-    add("--model")
-    add("--max-tokens", type=int, metavar="N")
-    add("--temperature", type=float, metavar="T")
-    add("--top-p", type=float, metavar="P")
-    add("--top-k", type=int, metavar="K")
-    add("--seed", type=int, metavar="N")
+    add("--model", help="default: the one the gateway serves")
+    add("--max-tokens", type=int, metavar="N", help=f"default: {DEFAULT_MAX_TOKENS}")
+    add(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="0: always the likeliest; default: the model's own",
+    )
+    add("--top-p", type=float, metavar="P", help="default: the model's own")
+    add("--top-k", type=int, metavar="K", help="default: the model's own")
+    add("--seed", type=int, metavar="N", help="same seed, same text; default: a random one")
     add("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    add("--drafter", choices=["ngram", "model"])
+    add("--drafter", choices=["ngram", "model"], help="default: the gateway's")
     add("--draft-length", type=int, metavar="N", help="most drafted tokens per step; 0: none")
     add("--prediction", type=Path, metavar="FILE", help="text the drafter may copy from")
     return parser
@@ -144,7 +155,10 @@ class _Run:
         summary = Summary(time.monotonic())
         try:
             async with stream(
-                self._options.url, transport=_TRANSPORTS[self._options.transport], **fields
+                self._options.url,
+                transport=_TRANSPORTS[self._options.transport],
+                on_interruption=screen.interrupted,
+                **fields,
             ) as subscription:
                 self._subscription = subscription
                 await self._show(subscription, screen, summary)
@@ -153,9 +167,11 @@ class _Run:
                 raise
         finally:
             loop.remove_signal_handler(signal.SIGINT)
-            screen.close()
-            if summary.opened:
-                _say(summary.line(time.monotonic()))
+            try:
+                screen.close()
+            finally:
+                if summary.opened:
+                    _say(summary.line(time.monotonic()))
         return EXIT_INTERRUPTED if self._interrupted else EXIT_OK
 
     async def _show(self, subscription: Subscription, screen: Screen, summary: Summary) -> None:
@@ -190,6 +206,10 @@ class Screen(Protocol):
         """`tail`: the tail after `event`."""
         ...
 
+    def interrupted(self) -> None:
+        """The connection is gone; an `open` follows if it comes back."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -201,78 +221,116 @@ def _screen(options: argparse.Namespace) -> Screen:
     return CommittedText(sys.stdout)
 
 
-class JSONLines:
-    """Every event as it came, one per line."""
+class _Plain:
+    """Says on stderr what is not of the stream."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._lost = False
 
-    def show(self, event: ServerEvent, tail: str) -> None:
-        self._out.write(encode_json(event).decode() + "\n")
+    def interrupted(self) -> None:
+        if not self._lost:
+            _say(f"wetink: {LOST}")
+        self._lost = True
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
         self._out.flush()
 
-    def close(self) -> None:
-        pass
+    def _notice(self, event: ServerEvent) -> None:
+        if self._lost and isinstance(event, Open):
+            self._lost = False
+            _say("wetink: resumed")
 
 
-class CommittedText:
-    """For pipes and files: the committed text, byte for byte, and nothing else."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+class JSONLines(_Plain):
+    """Every event as it came, one per line."""
 
     def show(self, event: ServerEvent, tail: str) -> None:
-        if isinstance(event, Commit):
-            self._out.write(event.text)
-            self._out.flush()
+        self._notice(event)
+        self._write(encode_json(event).decode() + "\n")
 
     def close(self) -> None:
         pass
+
+
+class CommittedText(_Plain):
+    """For pipes and files: the committed text and nothing else; its last line is ended."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        self._last = "\n"
+
+    def show(self, event: ServerEvent, tail: str) -> None:
+        self._notice(event)
+        if isinstance(event, Commit) and event.text:
+            self._write(event.text)
+            self._last = event.text[-1]
+
+    def close(self) -> None:
+        if self._last != "\n":
+            self._write("\n")
 
 
 class LiveScreen:
-    """For terminals: committed text plain, the tail dim, what was taken back struck through."""
+    """For terminals: committed text plain, the tail dim, and what was taken back struck through,
+    for a moment, where it stood. What replaces it waits behind that moment; events do not.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._painter = Painter(self._write, self._size)
         self._tail = ""
-        self._struck = ""
-        self._timer: asyncio.TimerHandle | None = None
+        self._owed = ""
+        """Committed text that waits until the struck text is gone."""
+        self._moment: asyncio.TimerHandle | None = None
 
     def show(self, event: ServerEvent, tail: str) -> None:
-        committed = ""
         match event:
             case Commit():
-                committed = event.text
+                text = event.text
                 if event.retract is not None:
-                    self._strike(event.retract.n)
+                    text = self._strike(event.retract.n, text)
+                self._owed += text
             case Retract():
                 self._strike(event.n)
             case Part():
-                committed = f"\n[{event.kind}{f' {event.name}' if event.name else ''}]\n"
+                self._owed += f"\n[{event.kind}{f' {event.name}' if event.name else ''}]\n"
             case Open() | Tentative() | Finish() | Error() | Heartbeat():
                 pass
             case _:
                 assert_never(event)
         self._tail = tail
-        self._painter.update(committed, tail, self._struck)
+        if self._moment is None:
+            self._paint()
+
+    def interrupted(self) -> None:
+        self._paint(f" [{LOST}]")
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._tail = ""
+        self._paint()
         self._painter.close()
 
-    def _strike(self, n: int) -> None:
-        """`n` code points are gone from the end of the tail: shown behind it for a moment."""
-        self._struck = self._tail[len(self._tail) - n :]
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(STRUCK_S, self._unstrike)
+    def _strike(self, n: int, text: str = "") -> str:
+        """`n` code points are gone from the end of the tail. Returns what of `text`, committed in
+        the same breath, comes in their place.
+        """
+        if self._moment is not None:
+            self._paint()
+        kept = self._tail[: len(self._tail) - n]
+        struck = self._tail[len(kept) :]
+        self._painter.update(text[: len(kept)], kept[len(text) :], struck)
+        self._moment = asyncio.get_running_loop().call_later(STRUCK_S, self._paint)
+        return text[len(kept) :]
 
-    def _unstrike(self) -> None:
-        self._struck = ""
-        self._painter.unstrike()
+    def _paint(self, notice: str = "") -> None:
+        """Everything as it is now; the moment for what was struck is over."""
+        if self._moment is not None:
+            self._moment.cancel()
+            self._moment = None
+        committed, self._owed = self._owed, ""
+        self._painter.update(committed, self._tail, notice=notice)
 
     def _write(self, text: str) -> None:
         self._out.write(text)

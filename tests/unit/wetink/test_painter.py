@@ -119,15 +119,24 @@ def test_painter_shows_control_characters_instead_of_sending_them() -> None:
     assert terminal.rows == ["a␛[2Jb␇<9B>1mc␍d"]
 
 
-def test_painter_strikes_taken_back_text_until_told_otherwise() -> None:
+def test_painter_strikes_taken_back_text_behind_what_stays_of_the_tail() -> None:
     terminal = Terminal()
-    terminal.painter.update("ab", "cd")
-    terminal.painter.update("x", "", "cd")
+    terminal.painter.update("ab", "xcd")
+    terminal.painter.update("", "x", "cd")
     assert terminal.rows == ["abxcd"]
     assert terminal.style(0, 2) == (False, "default")
     assert terminal.style(0, 3) == (True, "red")
-    terminal.painter.unstrike()
+    terminal.painter.update("", "x")
     assert terminal.rows == ["abx"]
+
+
+def test_painter_shows_a_notice_until_the_next_update() -> None:
+    terminal = Terminal()
+    terminal.painter.update("ab", "cd", notice=" [lost]")
+    assert terminal.rows == ["abcd [lost]"]
+    assert terminal.style(0, 5) == (False, "brown")
+    terminal.painter.update("", "cd")
+    assert terminal.rows == ["abcd"]
 
 
 def test_painter_draws_the_tail_dim() -> None:
