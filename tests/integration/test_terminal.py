@@ -23,7 +23,7 @@ from gateway.backends.base import Verified
 from gateway.backends.scripted import BUILT_IN_TRACES, ScriptedBackend, load_traces
 from gateway.config import GatewayConfig
 from gateway.server import running_server
-from tests.unit.wetink.servers import cutting
+from tests.unit.wetink.servers import canned, cutting, event, event_stream, opening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -204,6 +204,13 @@ async def test_pipe_reader_is_told_when_the_connection_is_lost_and_resumed(trans
     assert ended.status == 0
     assert ended.out.decode() == TEXT + "\n"
     assert ended.err.startswith("wetink: connection lost, resuming…\nwetink: resumed\n97 tokens")
+
+
+async def test_failed_stream_is_one_line() -> None:
+    error = event("error", code="engine_failed", message="it broke", retryable=False, at=0)
+    async with canned(event_stream(opening(), error)) as server:
+        ended = await run("--url", server.url)
+    assert (ended.status, ended.err) == (1, "wetink: it broke [engine_failed]\n")
 
 
 async def test_refused_request_names_the_field() -> None:

@@ -274,8 +274,8 @@ class Subscription:
             if self._attempts > self._retry.attempts:
                 self._end(
                     ConnectionLost(
-                        f"{interruption}; gave up after {self._retry.attempts} attempts to resume "
-                        f"stream {self.id} at {self.cursor}"
+                        f"the connection was lost; gave up after {self._retry.attempts} attempts to"
+                        f" resume stream {self.id} at {self.cursor} ({interruption})"
                     )
                 )
                 return

@@ -153,6 +153,7 @@ class _Run:
         loop.add_signal_handler(signal.SIGINT, self._interrupt, task)
         screen = _screen(self._options)
         summary = Summary(time.monotonic())
+        failed = False
         try:
             async with stream(
                 self._options.url,
@@ -165,12 +166,15 @@ class _Run:
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
+        except WetinkError:
+            failed = True  # the reason is all there is to say
+            raise
         finally:
             loop.remove_signal_handler(signal.SIGINT)
             try:
                 screen.close()
             finally:
-                if summary.opened:
+                if summary.opened and not failed:
                     _say(summary.line(time.monotonic()))
         return EXIT_INTERRUPTED if self._interrupted else EXIT_OK
 
