@@ -87,6 +87,7 @@ class Engine:
             drafters=sorted(self._drafters),
             kv_blocks=blocks.num_blocks,
             block_size=blocks.block_size,
+            default_drafter=self._config.default_drafter,
         )
 
     @property

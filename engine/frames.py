@@ -130,6 +130,8 @@ class Ready(_Frame, frozen=True, tag="ready"):
     drafters: list[str]
     kv_blocks: int
     block_size: int
+    default_drafter: str = "none"
+    """For requests that choose none."""
 
 
 class Fatal(_Frame, frozen=True, tag="fatal"):

@@ -156,13 +156,19 @@ def _backend(config: GatewayConfig) -> Backend:
 
 def _announce(url: str, backend: Backend) -> None:
     """The address, and two lines to copy that stream from it."""
-    models = ", ".join(model.id for model in backend.models())
+    models = backend.models()
+    names = ", ".join(model.id for model in models)
+    drafters = "".join(
+        f"Drafters: {', '.join(model.drafters)}; default: {model.default_drafter}\n"
+        for model in models
+        if model.default_drafter is not None
+    )
     body = msgspec.json.encode({"messages": [{"role": "user", "content": EXAMPLE_PROMPT}]}).decode()
     # `wetink` may be on nobody's path (in a virtual environment, under make).
     command = "wetink" if shutil.which("wetink") else sys.argv[0]
     address = "" if url == DEFAULT_URL else f" --url {url}"
     sys.stdout.write(
-        f"\nWetink serves {models} at {url}\n\n"
+        f"\nWetink serves {names} at {url}\n{drafters}\n"
         f"  curl -N {url}/v1/streams -H 'Accept: text/event-stream' -d {shlex.quote(body)}\n"
         f"  {command} stream {shlex.quote(EXAMPLE_PROMPT)}{address}\n\n"
         "Ctrl-C stops it.\n"

@@ -74,6 +74,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     context_length: int
     drafters: list[str] = []
+    default_drafter: str | None = None
+    """For requests that choose none; None: the backend leaves no choice."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

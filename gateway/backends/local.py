@@ -160,7 +160,12 @@ class LocalBackend:
         if info is None:
             return []
         return [
-            ModelInfo(id=info.model, context_length=info.context_length, drafters=info.drafters)
+            ModelInfo(
+                id=info.model,
+                context_length=info.context_length,
+                drafters=info.drafters,
+                default_drafter=info.default_drafter,
+            )
         ]
 
     async def generate(self, stream: str, request: GenerationRequest, sink: Sink) -> Admission:

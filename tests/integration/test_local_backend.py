@@ -117,6 +117,7 @@ async def test_backend_says_what_it_does_and_what_it_serves_when_started() -> No
         (model,) = backend.models()
     assert progress == ["reading the script"]
     assert (model.id, model.context_length, model.drafters) == ("scripted", 128, ["none"])
+    assert model.default_drafter == "none"
     assert not backend.ready
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import itertools
 import os
 import pty
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from gateway import cli
 from gateway.backends.scripted import BUILT_IN_TRACES
+from tests.unit.engine.checkpoints import write_tiny_llama
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,6 +146,20 @@ def test_served_curl_line_streams_when_it_is_pasted() -> None:
     assert "event: open" in frames
     assert "event: finish" in frames
     assert text.startswith("A lighthouse is a tower")
+
+
+@pytest.mark.slow
+def test_serve_announces_the_drafters_and_the_default(tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path / "tiny", context=128)
+    model = str(tmp_path / "tiny")
+    options = ["--port", "0", "--model", model, "--draft-model", model, "--kv-memory-mib", "16"]
+    serving = subprocess.Popen([WETINK, "serve", *options], stdout=subprocess.PIPE, text=True)
+    assert serving.stdout is not None
+    with serving.stdout:
+        output = list(itertools.takewhile(lambda line: "Ctrl-C" not in line, serving.stdout))
+        serving.terminate()
+        serving.wait()
+    assert "Drafters: model, ngram; default: model\n" in output
 
 
 def test_loading_bar_says_each_phase_once_where_there_is_no_terminal(
