@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = NDArray[np.float32]  # [vocab]
 
+LEAST_TEMPERATURE = 1e-5
+"""Below this, dividing by it leaves single precision; only the largest logit counts there."""
 NUCLEUS_DEPTHS = (8.0, 16.0, 32.0)
 """Distances from the largest logit within which top-k and top-p look first, before everywhere."""
 
@@ -47,6 +49,9 @@ class Sampler:
     def __init__(self, params: SamplingParams, seed: int, vocab: int) -> None:
         self._params = params
         self._temperature = 1.0 if params.temperature is None else params.temperature
+        self._greedy = self._temperature < LEAST_TEMPERATURE
+        self._biased = np.array(list(params.logit_bias), np.int64)
+        self._bias = np.array(list(params.logit_bias.values()), np.float32)
         self._noise = NoiseSource(seed, vocab)
         self._penalised = (
             params.repetition_penalty != 1.0
@@ -80,7 +85,7 @@ class Sampler:
         x = _row(logits)
         if self._penalised or self._params.logit_bias:
             x = self._process(x, history, prompt_length)
-        if self._temperature == 0.0:
+        if self._greedy:
             return int(x.argmax())
         x = x / np.float32(self._temperature)
         kept = self._restrict(x)
@@ -104,8 +109,7 @@ class Sampler:
             x[seen] -= (params.presence_penalty + params.frequency_penalty * counts).astype(
                 np.float32
             )
-        for token, bias in params.logit_bias.items():
-            x[token] += bias
+        x[self._biased] += self._bias
         return x
 
     def _restrict(self, x: Row) -> Indices | None:
