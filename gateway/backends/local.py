@@ -56,6 +56,9 @@ OnProgress: TypeAlias = Callable[[str, float | None], None]
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(frames.FromEngine)
 
+MAX_CRASHES = 3
+"""A stream that was on so many engines when they ended is not continued once more."""
+
 
 class LocalConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
@@ -94,6 +97,8 @@ class _Live:
         self.committed_chars = 0
         self.tail = ""
         self.cancelled = False
+        self.crashes = 0
+        """Engines that ended while this stream was on them."""
 
     def continued(self) -> frames.Start:
         return msgspec.structs.replace(
@@ -329,8 +334,20 @@ class LocalBackend:
             if live.tail:
                 live.tail = ""
                 live.sink(Drafted("", cause=Cause.ENGINE_RESTART))
+            live.crashes += 1
             if live.cancelled:
                 self._end_cancelled(stream, live)
+            elif live.crashes == MAX_CRASHES:
+                self._fail(stream, live)
+
+    def _fail(self, stream: str, live: _Live) -> None:
+        """It may be what the engines fail on: without it the others can go on."""
+        del self._live[stream]
+        message = f"{MAX_CRASHES} engines ended while this stream was on them"
+        if live.admitted.done():
+            live.sink(Failed(ErrorCode.ENGINE_FAILED, message))
+        else:
+            live.admitted.set_exception(BackendError(message, ErrorCode.ENGINE_FAILED))
 
     def _end_cancelled(self, stream: str, live: _Live) -> None:
         if self._live.pop(stream, None) is None:

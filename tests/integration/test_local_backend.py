@@ -16,7 +16,7 @@ import pytest
 
 from gateway.backends import local, supervisor
 from gateway.backends.base import BackendEvent, Drafted, Failed, Finished, Verified
-from gateway.backends.local import LocalBackend, LocalConfig
+from gateway.backends.local import MAX_CRASHES, LocalBackend, LocalConfig
 from gateway.backends.supervisor import RestartPolicy
 from gateway.errors import BackendError
 from protocol.errors import ErrorCode, RequestError
@@ -88,12 +88,13 @@ async def running(
     config: LocalConfig | None = None,
     worker: tuple[str, ...] = WORKER,
     progress: list[str] | None = None,
+    restarts: RestartPolicy = AT_ONCE,
 ) -> AsyncGenerator[LocalBackend]:
     backend = LocalBackend(
         config or LocalConfig(model=model),
         on_progress=None if progress is None else lambda phase, _: progress.append(phase),
         worker=worker,
-        restarts=AT_ONCE,
+        restarts=restarts,
     )
     try:
         await backend.start()
@@ -275,8 +276,22 @@ async def test_backend_ends_a_stream_as_cancelled_when_the_engine_dies_before_it
     assert reader.text == TEXT[: len(TEXT) // 2]
 
 
-async def test_backend_gives_streams_up_when_the_engine_dies_of_them_again_and_again() -> None:
+async def test_backend_gives_up_the_stream_that_engines_die_of_and_serves_the_others() -> None:
     async with running() as backend:
+        with pytest.raises(BackendError, match=f"{MAX_CRASHES} engines ended") as caught:
+            await backend.generate("a", ask("crash"), Reader())
+        assert caught.value.code is ErrorCode.ENGINE_FAILED
+        while not backend.ready:  # noqa: ASYNC110 - polled, as /readyz is
+            await asyncio.sleep(0.01)
+        other = Reader()
+        await backend.generate("b", ask(f"say {TEXT}"), other)
+        await other.ended()
+    assert other.text == TEXT
+
+
+async def test_backend_gives_all_streams_up_when_engines_keep_dying() -> None:
+    seldom = RestartPolicy(max_restarts=MAX_CRASHES - 2, window_s=60.0, first_delay_s=0.0)
+    async with running(restarts=seldom) as backend:
         stalled = Reader()
         await backend.generate("a", ask(f"stall {TEXT}"), stalled)
         with pytest.raises(BackendError, match="keeps failing") as caught:
