@@ -13,6 +13,8 @@ from msgspec import Meta
 from protocol.events import IncludeItem, OffsetUnit
 
 MAX_STOP_SEQUENCES = 16
+MAX_STOP_LENGTH = 512
+"""Code points: what could begin a stop sequence is held back from every reader."""
 MAX_DRAFT_LENGTH = 16
 
 ChunkUnit: TypeAlias = Literal["token", "word", "clause", "sentence", "line", "paragraph"]
@@ -85,7 +87,8 @@ class GenerationRequest(
     min_p: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     stop: Annotated[
-        list[Annotated[str, Meta(min_length=1)]], Meta(max_length=MAX_STOP_SEQUENCES)
+        list[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_LENGTH)]],
+        Meta(max_length=MAX_STOP_SEQUENCES),
     ] = []
     stop_token_ids: list[NonNegativeInt] = []
     ignore_eos: bool = False
