@@ -60,7 +60,12 @@ def body(**fields: object) -> bytes:
         (body(ignore_eos=1), "invalid_value", "ignore_eos", "true or false"),
         (body(stop="a"), "invalid_value", "stop", "a list of at most 16 items"),
         (body(stop=["a"] * 17), "invalid_value", "stop", "at most 16 items"),
-        (body(stop=["a", "b", ""]), "invalid_value", "stop[2]", "at least 1 and at most 512 characters, not ''"),
+        (
+            body(stop=["a", "b", ""]),
+            "invalid_value",
+            "stop[2]",
+            "at least 1 and at most 512 characters, not ''",
+        ),
         (body(stop=["a", 7]), "invalid_value", "stop[1]", "a string"),
         (body(logit_bias={"1": "x"}), "invalid_value", "logit_bias", "a number of at least -100.0"),
         (body(logit_bias={"a": 1}), "invalid_value", "logit_bias.a", "token id"),
