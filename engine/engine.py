@@ -101,6 +101,8 @@ class Engine:
         if len(self._live) >= self._config.max_sequences + self._config.max_waiting:
             raise EngineRequestError("overloaded", "the engine's waiting queue is full")
         prompt, at_start = self._encode(start)
+        field = "messages" if start.prompt is None else "prompt"
+        self._check_tokens(dict.fromkeys(prompt), field)
         sampling = start.sampling.completed(self._defaults)
         self._check_tokens(sampling.logit_bias, "logit_bias")
         self._check_tokens(dict.fromkeys(sampling.stop_token_ids), "stop_token_ids")
@@ -110,7 +112,7 @@ class Engine:
                 "context_exceeded",
                 f"the prompt has {len(prompt)} tokens; this model takes at most {self._context - 1}"
                 " and a completion of at least one",
-                "messages" if start.prompt is None else "prompt",
+                field,
             )
         drafter = start.drafter or self._config.default_drafter
         if drafter != "none" and drafter not in self._drafters:

@@ -50,6 +50,7 @@ class Parts(NamedTuple):
     defaults: SamplingDefaults
     eos_token_ids: frozenset[int]
     special_token_ids: frozenset[int]
+    """Never drafted; with them the tokens of a tokenizer that has more than the model."""
     context_length: int
     runner: Runner
     scheduler: Scheduler
@@ -76,13 +77,20 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     elif config.drafter == "model":
         raise EngineConfigError("drafter 'model' needs a draft_model", "draft_model")
     num_blocks = _plan_blocks(config, [target, draft] if draft else [target])
+    context = _context(config, target.checkpoint.config, num_blocks)
+    if draft is not None:
+        _check_shapes(target.model.shape, draft.model.shape, context)
     blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
     scheduler = Scheduler(
         blocks, max_sequences=config.max_sequences, max_step_tokens=config.max_step_tokens
     )
     sequences: dict[str, Sequence] = {}
     samplers: dict[str, Sampler] = {}
-    special = target.checkpoint.special_token_ids | target.checkpoint.eos_token_ids
+    special = (
+        target.checkpoint.special_token_ids
+        | target.checkpoint.eos_token_ids
+        | _unknown(target.checkpoint, target.model.shape.vocab)
+    )
     runner = _runner(target.model, num_blocks, config.block_size)
     drafters: dict[str, Drafter] = {"ngram": NgramDrafter()}
     progress("measuring step costs", None)
@@ -110,7 +118,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         ),
         eos_token_ids=checkpoint.eos_token_ids,
         special_token_ids=special,
-        context_length=_context(config, checkpoint.config, num_blocks),
+        context_length=context,
         runner=runner,
         scheduler=scheduler,
         drafters=drafters,
@@ -138,6 +146,27 @@ def check_same_tokenizer(target: Checkpoint, draft: Checkpoint) -> None:
         )
 
 
+def _unknown(checkpoint: Checkpoint, vocab: int) -> frozenset[int]:
+    """Ids of tokens the tokenizer can make and the model has no embedding for."""
+    return frozenset(id for id in checkpoint.tokenizer.get_vocab().values() if id >= vocab)
+
+
+def _check_shapes(target: ModelShape, draft: ModelShape, context: int) -> None:
+    """Raise EngineConfigError unless the draft model knows every token and every position."""
+    if draft.vocab != target.vocab:
+        raise EngineConfigError(
+            f"the draft model has logits for {draft.vocab} tokens, its target for {target.vocab};"
+            " both must have the same number",
+            "draft_model",
+        )
+    if draft.context < context:
+        raise EngineConfigError(
+            f"the draft model takes at most {draft.context} tokens, less than the context length"
+            f" {context}: set context_length to {draft.context} or less",
+            "context_length",
+        )
+
+
 def model_shape(config: PretrainedConfig) -> ModelShape:
     heads = config.num_attention_heads
     return ModelShape(
@@ -159,6 +188,11 @@ def build_model(
     """Our modules over a checkpoint's tensors; rotary frequencies as transformers computes them."""
     # Typed for LlamaConfig; reads only the rope fields every supported architecture has.
     rotary = LlamaRotaryEmbedding(cast("LlamaConfig", config))
+    if rotary.rope_type == "longrope":
+        raise EngineConfigError(
+            "rope type 'longrope' is not supported: its frequencies change with the text's length",
+            "model",
+        )
     return LlamaModel(
         model_shape(config),
         tensors,

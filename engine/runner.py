@@ -50,12 +50,12 @@ class Runner:
         """
         needed = -(-PROFILE_CONTEXT // self._cache.block_size)
         table = list(range(min(num_blocks, needed)))
-        end = len(table) * self._cache.block_size
+        end = min(len(table) * self._cache.block_size, self.model.shape.context)
         fastest = dict.fromkeys(PROFILE_ROWS, float("inf"))
         started = time.perf_counter()
         for number in range(PROFILE_ROUNDS + 1):
             for rows in PROFILE_ROWS:
-                width = min(rows, PROFILE_WIDTH)
+                width = min(rows, PROFILE_WIDTH, end)
                 span = Span([0] * width, end - width, table, 0)
                 begin = time.perf_counter()
                 self.run([span] * (rows // width))
