@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-# As in the engine's own process (engine/worker.py).
+# Threads that spin while they wait starve each other on a busy machine (see engine/worker.py).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # How long an example takes says more about the machine than about the code.
