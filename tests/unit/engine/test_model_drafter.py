@@ -1,0 +1,164 @@
+"""A draft model proposes the same for the same text, whatever happened on the way there.
+
+Nothing else would show a mistake in what it takes for read: the text is right whatever is drafted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine.frames import Drafted, Start, Step, Verified
+from tests import models
+from tests.generation import Generation, engine_on, generate, request, scheduler_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engine.engine import Engine
+
+PROMPT = "The ink is wet, the ink is dry; the ink is"
+SPECIAL = {0, 1}
+
+
+def start_of(stream: str, *, committed: list[int] | None = None, chars: int = 0) -> Start:
+    return request(
+        stream,
+        PROMPT,
+        drafter="model",
+        temperature=0.7,
+        seed=8,
+        max_tokens=48,
+        ignore_eos=True,
+        committed=committed,
+        committed_chars=chars,
+    )
+
+
+class Listener:
+    """Drafts of stream "s", by how many tokens of it were committed when they were made."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.drafts: dict[int, list[int]] = {}
+        self.tokens: list[int] = []
+        self.lengths: list[int] = [0]
+        """Code points after each token."""
+
+    def run(self) -> None:
+        while self.engine.has_work:
+            self.engine.step(self._take)
+            self.engine.check_integrity()
+
+    def _take(self, step: Step) -> None:
+        for event in step.events:
+            if isinstance(event, Drafted) and event.stream == "s":
+                (sequence,) = [s for s in scheduler_of(self.engine).sequences() if s.stream == "s"]
+                # Tokens held back for an incomplete character stand before the draft.
+                held = sequence.completion_length - len(self.tokens)
+                self.drafts[sequence.completion_length] = [t.id for t in event.tokens[held:]]
+            elif isinstance(event, Verified) and event.stream == "s":
+                for token in event.tokens:
+                    self.tokens.append(token.id)
+                    self.lengths.append(self.lengths[-1] + token.n)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny: Path, near: Path) -> Listener:
+    """Alone, without a cache: some drafts are right, some in part, some not at all."""
+    engine = engine_on(tiny, draft_model=str(near), prefix_cache=False)
+    engine.add(start_of("s"))
+    listener = Listener(engine)
+    listener.run()
+    return listener
+
+
+def assert_same_drafts(some: dict[int, list[int]], others: dict[int, list[int]]) -> None:
+    """Where both drafted; one may have had less room."""
+    common = some.keys() & others.keys()
+    assert len(common) >= 5
+    for length in common:
+        shorter, longer = sorted((some[length], others[length]), key=len)
+        assert longer[: len(shorter)] == shorter, f"after {length} tokens"
+
+
+def test_drafts_are_those_of_a_fresh_start_from_the_same_text(
+    undisturbed: Listener, tiny: Path, near: Path
+) -> None:
+    engine = engine_on(tiny, draft_model=str(near), prefix_cache=False)
+    fresh: dict[int, list[int]] = {}
+    for length in undisturbed.drafts:
+        if length >= len(undisturbed.tokens):
+            continue
+        engine.add(
+            start_of(
+                "s",
+                committed=undisturbed.tokens[:length],
+                chars=undisturbed.lengths[length],
+            )
+        )
+        listener = Listener(engine)
+        listener.tokens = undisturbed.tokens[:length]
+        engine.step(listener._take)  # pyright: ignore[reportPrivateUsage]
+        fresh[length] = listener.drafts[length]
+        engine.cancel("s")
+        engine.step(lambda step: None)
+    assert_same_drafts(fresh, undisturbed.drafts)
+    assert all(fresh.values())
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "few blocks": {"kv_blocks": 6},
+    "few blocks, no cache": {"kv_blocks": 6, "prefix_cache": False},
+    "chunks of 7": {"max_step_tokens": 7},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_drafts_are_the_same_in_company(
+    undisturbed: Listener, tiny: Path, near: Path, name: str
+) -> None:
+    engine = engine_on(tiny, draft_model=str(near), **SETTINGS[name])
+    engine.add(request("first", "The reader", max_tokens=60, ignore_eos=True, priority=1))
+    engine.add(start_of("s"))
+    engine.add(request("last", PROMPT + " wet", max_tokens=60, ignore_eos=True))
+    sequences = {s.stream: s for s in scheduler_of(engine).sequences()}
+    listener = Listener(engine)
+    listener.run()
+    assert listener.tokens == undisturbed.tokens
+    assert_same_drafts(listener.drafts, undisturbed.drafts)
+    assert (sequences["s"].preemptions > 0) == ("few blocks" in name)
+
+
+def test_draft_ends_before_a_special_token(tiny: Path, near: Path) -> None:
+    engine = engine_on(tiny, draft_model=str(near))
+    usual: dict[str, Any] = {"max_tokens": 24, "drafter": "model", "ignore_eos": True, "seed": 4}
+    engine.add(request("s", PROMPT, logit_bias={0: 6.0, 1: 6.0}, temperature=1.0, **usual))
+    listener = Listener(engine)
+    listener.run()
+    assert SPECIAL & set(listener.tokens), "the target says some"
+    assert not SPECIAL & {token for draft in listener.drafts.values() for token in draft}
+
+
+def test_acceptance_is_measured(tiny: Path, near: Path, tmp_path: Path) -> None:
+    """Confidence rises with a draft model that is always right, and falls with a stranger."""
+    last: list[float] = []
+    for model in (tiny, near, models.write(tmp_path / "stranger", seed=99)):
+        engine = engine_on(tiny, draft_model=str(model))
+        starts = [request(str(n), PROMPT, max_tokens=60, seed=n, ignore_eos=True) for n in range(3)]
+        generate(engine, *starts)
+        generation = Generation(engine)
+        confidences: list[float | None] = []
+        engine.add(request("s", PROMPT, max_tokens=5, ignore_eos=True))
+
+        def emit(step: Step, seen: list[float | None] = confidences) -> None:
+            for event in step.events:
+                if isinstance(event, Drafted):
+                    seen += [token.confidence for token in event.tokens]
+
+        while generation.engine.has_work:
+            engine.step(emit)
+        assert confidences[0] is not None
+        last.append(confidences[0])
+    assert last[0] > 0.9 > last[1] > 0.3 > last[2]
