@@ -1,5 +1,4 @@
-"""What the benchmarks ask: ordinary requests, and edits whose answer mostly repeats the question.
-"""
+"""What the benchmarks ask: ordinary requests, and an edit that mostly repeats its question."""
 
 CHAT = (
     "Write a short story about a lighthouse keeper.",
