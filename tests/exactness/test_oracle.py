@@ -98,6 +98,8 @@ def _explain(model: Any, tokenizer: Any, prompt: str, ours: list[int], theirs: l
 
 
 def _compare(folder: Path, **settings: Any) -> None:
+    # First, because it sets the number of threads, for the oracle too.
+    engine = engine_on(folder, dtype="float32", **settings)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     groups = _prompts(tokenizer)
@@ -108,7 +110,6 @@ def _compare(folder: Path, **settings: Any) -> None:
         for prompt, completion in zip(group, _oracle(model, tokenizer, group, ends), strict=True)
     }
     assert len(expected) == 20
-    engine = engine_on(folder, dtype="float32", **settings)
     starts = [request(p, p, temperature=0.0, max_tokens=TOKENS) for p in expected]
     streams = generate(engine, *starts)
     assert any(stream.counts.accepted for stream in streams.values())
