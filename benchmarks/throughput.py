@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx
 
 from benchmarks.prompts import CHAT, CODE, EDIT
-from engine.checkpoint import no_progress
-from engine.pull import pull
+from engine.loading.checkpoint import no_progress
+from engine.loading.pull import pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.batch import Span
-from engine.draft_length import drafting_limit, worthwhile
 from engine.drafters.base import Drafter, Proposal
 from engine.drafters.model import ModelDrafter
 from engine.errors import EngineRequestError, IntegrityError
@@ -21,10 +19,12 @@ from engine.frames import (
     TokenCounts,
     Verified,
 )
-from engine.loading import Parts, load
-from engine.sampler import Sampler, Verdict
-from engine.sequence import Sequence
-from engine.text import TextStream, VerifiedText
+from engine.loading.parts import Parts, load
+from engine.model.batch import Span
+from engine.sampling.sampler import Sampler, Verdict
+from engine.scheduling.draft_length import drafting_limit, worthwhile
+from engine.scheduling.sequence import Sequence
+from engine.text.stream import TextStream, VerifiedText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from engine.config import EngineConfig
-    from engine.scheduler import Scheduled
+    from engine.scheduling.scheduler import Scheduled
 
 SEED_BITS = 63
 NO_DRAFT = Proposal([], [])

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from engine.sampling import SamplingParams
+from engine.sampling.params import SamplingParams
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 LENGTH_PREFIX_BYTES = 4
@@ -64,7 +64,7 @@ class Verified(_Frame, frozen=True, tag="verified"):
 
     `cause` says why, when the earlier tail is not a prefix of text + tail; otherwise None.
     `tokens` are those `text` is made of, in order: a token is reported once, when all its text is
-    committed (engine/text.py). All reported so far are what `Start.committed` needs.
+    committed (engine/text/stream.py). All reported so far are what `Start.committed` needs.
     """
 
     stream: str

@@ -199,12 +199,14 @@ class LoadingBar:
 
 def _pull(argv: Sequence[str]) -> int:
     _require_engine()
-    return subprocess.run([sys.executable, "-m", "engine.pull", *argv], check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "engine.loading.pull", *argv], check=False
+    ).returncode
 
 
 def _pull_quietly() -> None:
     """The embedded model, when it is not in the cache yet. Raises BackendError."""
-    command = [sys.executable, "-m", "engine.pull"]
+    command = [sys.executable, "-m", "engine.loading.pull"]
     if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
         raise BackendError(f"the embedded model {EMBEDDED_MODEL} could not be fetched")
 

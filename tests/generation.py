@@ -22,13 +22,13 @@ from engine.frames import (
     TokenText,
     Verified,
 )
-from engine.sampling import SamplingParams
+from engine.sampling.params import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from engine.scheduler import Scheduler
+    from engine.scheduling.scheduler import Scheduler
 
 
 def engine_on(model: Path | str, **settings: Any) -> Engine:

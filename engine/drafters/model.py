@@ -1,6 +1,7 @@
 """A smaller model of the same tokenizer proposes (Leviathan et al. 2023, Chen et al. 2023).
 
-It draws with the target's own noise (see sampler.py), so where the two distributions are close the
+It draws with the target's own noise (see sampling/sampler.py), so where the two
+distributions are close the
 two tokens are mostly the same one. Its keys and values lie in blocks of the same numbers as the
 target's.
 """
@@ -9,16 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.batch import Span
 from engine.drafters.base import Proposal
+from engine.model.batch import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.drafters.base import SequenceView
-    from engine.runner import Runner
-    from engine.sampler import Sampler
-    from engine.sequence import Sequence as EngineSequence
+    from engine.model.runner import Runner
+    from engine.sampling.sampler import Sampler
+    from engine.scheduling.sequence import Sequence as EngineSequence
 
 PRIOR_TRIALS = 8.0
 PRIOR_ACCEPTANCE = 0.6

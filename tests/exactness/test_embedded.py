@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.pull import EMBEDDED_MODEL
+from engine.loading.pull import EMBEDDED_MODEL
 from tests.exactness.mixture import LONG, assert_same, drafting, mixed_requests
 from tests.generation import Generation, Transcript, engine_on, generate, request, scheduler_of
 

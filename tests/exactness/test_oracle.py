@@ -17,8 +17,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine.checkpoint import no_progress
-from engine.pull import pull
+from engine.loading.checkpoint import no_progress
+from engine.loading.pull import pull
 from tests import models
 from tests.generation import engine_on, generate, request
 

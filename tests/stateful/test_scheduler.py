@@ -20,10 +20,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from engine.blocks import BlockManager
-from engine.sampling import SamplingParams
-from engine.scheduler import Scheduler
-from engine.sequence import Sequence, Status
+from engine.sampling.params import SamplingParams
+from engine.scheduling.blocks import BlockManager
+from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.sequence import Sequence, Status
 
 SIZE = 4
 BLOCKS = 12

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.noise import gumbel, philox_words
-from engine.sampler import Sampler, Verdict
-from engine.sampling import SamplingParams
+from engine.sampling.noise import gumbel, philox_words
+from engine.sampling.params import SamplingParams
+from engine.sampling.sampler import Sampler, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

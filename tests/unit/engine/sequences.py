@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.sampling import SamplingParams
-from engine.sequence import Sequence
+from engine.sampling.params import SamplingParams
+from engine.scheduling.sequence import Sequence
 
 
 def sequence(

@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import EngineRequestError
 from engine.frames import ChatMessage, Drafted, Finished, Start, Step, Verified
-from engine.sequence import Status
+from engine.scheduling.sequence import Status
 from tests import models
 from tests.generation import Generation, engine_on, generate, request, scheduler_of
 

@@ -15,7 +15,6 @@ import msgspec
 import pytest
 
 from engine import worker
-from engine.checkpoint import CheckpointError
 from engine.config import EngineConfig
 from engine.errors import EngineConfigError, EngineRequestError, IntegrityError
 from engine.frames import (
@@ -37,7 +36,8 @@ from engine.frames import (
     Verified,
     WantDrafts,
 )
-from engine.sampling import SamplingParams
+from engine.loading.checkpoint import CheckpointError
+from engine.sampling.params import SamplingParams
 from engine.worker import EXIT_CONFIG, EXIT_FAILED, EngineLike, Progress, decode_config, serve
 
 if TYPE_CHECKING:

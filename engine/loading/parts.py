@@ -1,0 +1,255 @@
+"""Everything an Engine is made of, built once: model, cache, scheduler, drafters, costs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from engine.drafters.model import ModelDrafter
+from engine.drafters.ngram import NgramDrafter
+from engine.errors import EngineConfigError
+from engine.loading.checkpoint import Checkpoint, load_checkpoint
+from engine.model.kv_cache import KVCache
+from engine.model.llama import LlamaModel, ModelShape
+from engine.model.runner import Runner
+from engine.sampling.params import SamplingDefaults
+from engine.scheduling.blocks import BlockManager
+from engine.scheduling.scheduler import Scheduler
+from engine.text.detokenizer import TokenTable
+from engine.text.prompts import PromptEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import LlamaConfig, PretrainedConfig
+
+    from engine.config import EngineConfig
+    from engine.drafters.base import Drafter
+    from engine.sampling.sampler import Sampler
+    from engine.scheduling.draft_length import StepCost
+    from engine.scheduling.sequence import Sequence
+
+MIB = 1024 * 1024
+TOKENIZER_PROBE = "Speculation is cheap; 1234 + ß = 日本語 🙂\n\tdef f(x): return x"
+
+
+class Costs(NamedTuple):
+    """Measured step costs; `draft` is None without a draft model."""
+
+    verify: StepCost
+    draft: StepCost | None
+
+
+class Parts(NamedTuple):
+    name: str
+    prompts: PromptEncoder
+    table: TokenTable
+    defaults: SamplingDefaults
+    eos_token_ids: frozenset[int]
+    special_token_ids: frozenset[int]
+    """Never drafted; with them the tokens of a tokenizer that has more than the model."""
+    context_length: int
+    runner: Runner
+    scheduler: Scheduler
+    drafters: dict[str, Drafter]
+    sequences: dict[str, Sequence]
+    """By stream; shared with the draft model's drafter."""
+    samplers: dict[str, Sampler]
+    costs: Costs
+
+
+class _Loaded(NamedTuple):
+    checkpoint: Checkpoint
+    model: LlamaModel
+
+
+def load(config: EngineConfig, progress: Callable[[str, float | None], None]) -> Parts:
+    """Raises CheckpointError or EngineConfigError when this cannot be served as configured."""
+    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+    target = _load_model(config.model, config, progress)
+    draft = None
+    if config.draft_model is not None:
+        draft = _load_model(config.draft_model, config, progress)
+        check_same_tokenizer(target.checkpoint, draft.checkpoint)
+    elif config.drafter == "model":
+        raise EngineConfigError("drafter 'model' needs a draft_model", "draft_model")
+    num_blocks = _plan_blocks(config, [target, draft] if draft else [target])
+    context = _context(config, target.checkpoint.config, num_blocks)
+    if draft is not None:
+        _check_shapes(target.model.shape, draft.model.shape, context)
+    blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
+    scheduler = Scheduler(
+        blocks, max_sequences=config.max_sequences, max_step_tokens=config.max_step_tokens
+    )
+    sequences: dict[str, Sequence] = {}
+    samplers: dict[str, Sampler] = {}
+    special = (
+        target.checkpoint.special_token_ids
+        | target.checkpoint.eos_token_ids
+        | _unknown(target.checkpoint, target.model.shape.vocab)
+    )
+    runner = _runner(target.model, num_blocks, config.block_size)
+    drafters: dict[str, Drafter] = {"ngram": NgramDrafter()}
+    progress("measuring step costs", None)
+    draft_cost = None
+    if draft is not None:
+        draft_runner = _runner(draft.model, num_blocks, config.block_size)
+        draft_cost = draft_runner.profile(num_blocks)
+        drafters["model"] = ModelDrafter(
+            draft_runner,
+            sequences,
+            samplers,
+            special_tokens=special,
+            max_rows=config.max_step_tokens,
+        )
+    checkpoint = target.checkpoint
+    return Parts(
+        name=checkpoint.name,
+        prompts=PromptEncoder(checkpoint.tokenizer, has_chat_template=checkpoint.has_chat_template),
+        table=TokenTable(checkpoint.tokenizer),
+        defaults=SamplingDefaults(
+            temperature=checkpoint.defaults.temperature,
+            top_p=checkpoint.defaults.top_p,
+            top_k=checkpoint.defaults.top_k,
+            min_p=checkpoint.defaults.min_p,
+        ),
+        eos_token_ids=checkpoint.eos_token_ids,
+        special_token_ids=special,
+        context_length=context,
+        runner=runner,
+        scheduler=scheduler,
+        drafters=drafters,
+        sequences=sequences,
+        samplers=samplers,
+        costs=Costs(runner.profile(num_blocks), draft_cost),
+    )
+
+
+def check_same_tokenizer(target: Checkpoint, draft: Checkpoint) -> None:
+    """Raise EngineConfigError unless token ids mean the same to both models."""
+    ours, theirs = target.tokenizer, draft.tokenizer
+    if ours.get_vocab() != theirs.get_vocab():
+        raise EngineConfigError(
+            f"the draft model {draft.name!r} has another vocabulary"
+            f" ({len(theirs.get_vocab())} tokens) than {target.name!r}"
+            f" ({len(ours.get_vocab())} tokens); both must use the same tokenizer",
+            "draft_model",
+        )
+    if ours(TOKENIZER_PROBE).input_ids != theirs(TOKENIZER_PROBE).input_ids:
+        raise EngineConfigError(
+            f"the draft model {draft.name!r} splits text differently than {target.name!r};"
+            " both must use the same tokenizer",
+            "draft_model",
+        )
+
+
+def _unknown(checkpoint: Checkpoint, vocab: int) -> frozenset[int]:
+    """Ids of tokens the tokenizer can make and the model has no embedding for."""
+    return frozenset(id for id in checkpoint.tokenizer.get_vocab().values() if id >= vocab)
+
+
+def _check_shapes(target: ModelShape, draft: ModelShape, context: int) -> None:
+    """Raise EngineConfigError unless the draft model knows every token and every position."""
+    if draft.vocab != target.vocab:
+        raise EngineConfigError(
+            f"the draft model has logits for {draft.vocab} tokens, its target for {target.vocab};"
+            " both must have the same number",
+            "draft_model",
+        )
+    if draft.context < context:
+        raise EngineConfigError(
+            f"the draft model takes at most {draft.context} tokens, less than the context length"
+            f" {context}: set context_length to {draft.context} or less",
+            "context_length",
+        )
+
+
+def model_shape(config: PretrainedConfig) -> ModelShape:
+    heads = config.num_attention_heads
+    return ModelShape(
+        vocab=config.vocab_size,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        layers=config.num_hidden_layers,
+        heads=heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        rms_eps=config.rms_norm_eps,
+        context=config.max_position_embeddings,
+    )
+
+
+def build_model(
+    config: PretrainedConfig, tensors: dict[str, torch.Tensor], *, exact: bool
+) -> LlamaModel:
+    """Our modules over a checkpoint's tensors; rotary frequencies as transformers computes them."""
+    # Typed for LlamaConfig; reads only the rope fields every supported architecture has.
+    rotary = LlamaRotaryEmbedding(cast("LlamaConfig", config))
+    if rotary.rope_type == "longrope":
+        raise EngineConfigError(
+            "rope type 'longrope' is not supported: its frequencies change with the text's length",
+            "model",
+        )
+    return LlamaModel(
+        model_shape(config),
+        tensors,
+        inverse_frequencies=rotary.inv_freq.float(),
+        rope_scale=float(rotary.attention_scaling),
+        exact=exact,
+    )
+
+
+def _load_model(
+    spec: str, config: EngineConfig, progress: Callable[[str, float | None], None]
+) -> _Loaded:
+    checkpoint = load_checkpoint(spec, config.dtype, progress)
+    progress(f"preparing {checkpoint.name}", None)
+    model = build_model(checkpoint.config, checkpoint.tensors, exact=config.mode == "exact")
+    return _Loaded(checkpoint, model)
+
+
+def _plan_blocks(config: EngineConfig, models: list[_Loaded]) -> int:
+    """KV blocks: as configured, else what the memory budget holds for all models together."""
+    if config.kv_blocks is not None:
+        return config.kv_blocks
+    per_block = config.block_size * sum(
+        KVCache.bytes_per_token(m.shape.layers, m.shape.kv_heads, m.shape.head_dim, m.dtype)
+        for _, m in models
+    )
+    blocks = config.kv_memory_mib * MIB // per_block
+    if blocks < 1:
+        raise EngineConfigError(
+            f"kv_memory_mib={config.kv_memory_mib} holds no block of {config.block_size} tokens"
+            f" ({per_block / MIB:.1f} MiB)",
+            "kv_memory_mib",
+        )
+    return blocks
+
+
+def _runner(model: LlamaModel, num_blocks: int, block_size: int) -> Runner:
+    shape = model.shape
+    cache = KVCache(
+        layers=shape.layers,
+        num_blocks=num_blocks,
+        block_size=block_size,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        dtype=model.dtype,
+        device=model.device,
+    )
+    return Runner(model, cache)
+
+
+def _context(config: EngineConfig, model: PretrainedConfig, num_blocks: int) -> int:
+    """Longest prompt + completion: one sequence must always fit into all the blocks."""
+    trained = model.max_position_embeddings
+    asked = config.context_length
+    if asked is not None and asked > trained:
+        raise EngineConfigError(
+            f"context_length {asked} is more than the model was trained for ({trained})",
+            "context_length",
+        )
+    return min(asked or trained, num_blocks * config.block_size)

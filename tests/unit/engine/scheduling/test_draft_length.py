@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.drafters.base import Proposal
+from engine.scheduling.draft_length import StepCost, drafting_limit, worthwhile
+
+FLAT = StepCost([(1, 1.0), (64, 1.0)])
+STEEP = StepCost([(1, 1.0), (64, 64.0)])
+
+
+def proposal(*confidence: float) -> Proposal:
+    return Proposal([0] * len(confidence), list(confidence))
+
+
+def test_step_cost_lies_on_lines_between_measured_points() -> None:
+    cost = StepCost([(1, 1.0), (3, 2.0), (5, 6.0)])
+    assert [cost(rows) for rows in (1, 2, 3, 4, 5, 10)] == [1.0, 1.5, 2.0, 4.0, 6.0, 12.0]
+
+
+def test_step_cost_never_falls() -> None:
+    cost = StepCost([(1, 2.0), (2, 1.0), (4, 3.0)])
+    assert [cost(rows) for rows in (1, 2, 4)] == [2.0, 2.0, 3.0]
+
+
+def test_everything_is_verified_where_rows_are_free() -> None:
+    assert worthwhile([proposal(0.5, 0.1), proposal(0.01)], 2, FLAT) == [2, 1]
+
+
+def test_nothing_is_drafted_where_rows_cost_more_than_they_are_worth() -> None:
+    assert worthwhile([proposal(0.5, 0.4), proposal(0.9)], 2, STEEP) == [0, 0]
+
+
+def test_the_likelier_rows_are_taken_first() -> None:
+    cost = StepCost([(2, 1.0), (4, 1.05), (5, 3.0)])
+    assert worthwhile([proposal(0.2, 0.1), proposal(0.9, 0.8)], 2, cost) == [0, 2]
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(0.0, 1.0), max_size=6).map(lambda c: sorted(c, reverse=True)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.lists(st.floats(0.1, 10.0), min_size=7, max_size=7),
+)
+def test_choice_is_the_best_of_all_numbers_of_rows(
+    confidences: list[list[float]], seconds: list[float]
+) -> None:
+    cost = StepCost(list(zip((1, 2, 4, 8, 16, 32, 64), seconds, strict=True)))
+    proposals = [proposal(*c) for c in confidences]
+    rows = len(proposals)
+    kept = worthwhile(proposals, rows, cost)
+    chosen = rows + sum(sum(c[:k]) for c, k in zip(confidences, kept, strict=True))
+    rate = chosen / cost(rows + sum(kept))
+    everything = sorted((c for cs in confidences for c in cs), reverse=True)
+    for count in range(len(everything) + 1):
+        assert rate >= (rows + sum(everything[:count])) / cost(rows + count) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "draft_seconds", "expected"), [(0.9, 0.0, 8), (0.9, 10.0, 0), (0.0, 0.1, 0)]
+)
+def test_model_drafts_as_far_as_its_passes_pay(
+    acceptance: float, draft_seconds: float, expected: int
+) -> None:
+    draft = StepCost([(1, draft_seconds)])
+    assert drafting_limit(acceptance, 8, 1, FLAT, draft) == expected
