@@ -23,7 +23,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     model: str = "smollm2-135m-instruct"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    """Of the weights; "auto": as the checkpoint has them, where the kernels can, else bfloat16.
+    "int8" and "int4" need the native kernels.
+    """
+    kernels: Literal["auto", "native", "torch"] = "auto"
+    """"native": our own CPU kernels, compiled at the first start; "auto": these where they can be
+    built, else torch.
+    """
     mode: Literal["exact", "fast"] = "exact"
     threads: PositiveInt | None = None
     """Compute threads; None: one per available core."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.drafters.base import Drafter, Proposal
 from engine.drafters.model import ModelDrafter
@@ -16,12 +17,13 @@ from engine.frames import (
     Ready,
     Start,
     Step,
+    StreamFailed,
     TokenCounts,
     Verified,
 )
 from engine.loading.parts import Parts, load
 from engine.model.batch import Span
-from engine.sampling.sampler import Sampler, Verdict
+from engine.sampling.sampler import Judged, Sampler, Verdict
 from engine.scheduling.draft_length import drafting_limit, worthwhile
 from engine.scheduling.sequence import Sequence
 from engine.text.stream import TextStream, VerifiedText
@@ -29,10 +31,10 @@ from engine.text.stream import TextStream, VerifiedText
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
-
     from engine.config import EngineConfig
     from engine.scheduling.scheduler import Scheduled
+
+log = logging.getLogger(__name__)
 
 SEED_BITS = 63
 NO_DRAFT = Proposal([], [])
@@ -64,6 +66,9 @@ class Engine:
         self._special = parts.special_token_ids
         self._table = parts.table
         self._runner = parts.runner
+        self._dtype = parts.dtype
+        self._kernels = parts.kernels
+        self._close = parts.close
         self._scheduler = parts.scheduler
         self._context = parts.context_length
         self._live: dict[str, _Live] = {}
@@ -83,7 +88,7 @@ class Engine:
             model=self._name,
             context_length=self._context,
             vocab_size=self._runner.model.shape.vocab,
-            dtype=self._config.dtype,
+            dtype=self._dtype,
             drafters=sorted(self._drafters),
             kv_blocks=blocks.num_blocks,
             block_size=blocks.block_size,
@@ -183,6 +188,7 @@ class Engine:
         """Let go of the model."""
         self._live.clear()
         self._drafters.clear()
+        self._close()
 
     def _encode(self, start: Start) -> tuple[list[int], bool]:
         """Prompt tokens, and whether the completion begins a text of its own."""
@@ -278,35 +284,35 @@ class Engine:
         return events
 
     def _verify(
-        self, plan: list[Scheduled], drafts: list[Proposal], logits: torch.Tensor
+        self, plan: list[Scheduled], drafts: list[Proposal], logits: Any
     ) -> list[Verdict | None]:
         """One verdict per scheduled sequence; None for a prefill chunk that is not the last.
 
-        logits [sampled rows, vocab]: for each sequence that samples, a row per draft token and one
-        more.
+        logits: for each sequence that samples, a row per draft token and one more.
         """
-        verdicts: list[Verdict | None] = []
-        row = 0
-        for item, draft in zip(plan, drafts, strict=True):
-            if not item.samples:
-                verdicts.append(None)
-                continue
-            sequence = item.sequence
-            count = len(draft.tokens) + 1
-            verdicts.append(
-                self._samplers[sequence.stream].verify(
-                    logits[row : row + count], sequence.tokens, sequence.prompt_length, draft.tokens
-                )
+        items = [
+            Judged(
+                self._samplers[item.sequence.stream],
+                item.sequence.tokens,
+                item.sequence.prompt_length,
+                draft.tokens,
             )
-            row += count
-        return verdicts
+            for item, draft in zip(plan, drafts, strict=True)
+            if item.samples
+        ]
+        verdicts = iter(self._runner.judge(logits, items))
+        return [next(verdicts) if item.samples else None for item in plan]
 
     def _postprocess(
         self, plan: list[Scheduled], drafts: list[Proposal], verdicts: list[Verdict | None]
     ) -> list[EngineEvent]:
         events: list[EngineEvent] = []
-        for item, draft, verdict in zip(plan, drafts, verdicts, strict=True):
+        broken = self._runner.broken
+        for number, (item, draft, verdict) in enumerate(zip(plan, drafts, verdicts, strict=True)):
             sequence = item.sequence
+            if number in broken or (verdict is not None and verdict.failed):
+                events += self._fail(sequence.stream, "the model's values are no numbers any more")
+                continue
             sequence.computed += item.rows
             if verdict is not None:
                 events += self._advance(sequence, draft, verdict)
@@ -338,15 +344,29 @@ class Engine:
             events += self._finish(live, reason, live.text.finish())
         return events
 
-    def _finish(self, live: _Live, reason: str, rest: VerifiedText) -> list[EngineEvent]:
-        """Last events of a stream; everything it held is given back."""
-        sequence = live.sequence
+    def _fail(self, stream: str, message: str) -> list[EngineEvent]:
+        """End one stream that cannot go on; the same request would fail again."""
+        live = self._live.get(stream)
+        if live is None:
+            return []
+        log.error("stream %s given up: %s", stream, message)
+        self._let_go(live.sequence)
+        return [StreamFailed(stream, "internal", message, False)]
+
+    def _let_go(self, sequence: Sequence) -> None:
+        """Everything a stream held is given back."""
         stream = sequence.stream
         self._scheduler.remove(sequence)
         if sequence.max_draft:
             self._drafters[sequence.drafter].end(stream)
         del self._live[stream], self._sequences[stream], self._samplers[stream]
         self._no_drafts.discard(stream)
+
+    def _finish(self, live: _Live, reason: str, rest: VerifiedText) -> list[EngineEvent]:
+        """Last events of a stream; everything it held is given back."""
+        sequence = live.sequence
+        stream = sequence.stream
+        self._let_go(sequence)
         counts = TokenCounts(
             prompt=sequence.prompt_length,
             cached_prompt=sequence.cached_prompt,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from engine.drafters.base import Proposal
 from engine.model.batch import Span
+from engine.sampling.sampler import Judged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.drafters.base import SequenceView
-    from engine.model.runner import Runner
+    from engine.model.runner import StepRunner
     from engine.sampling.sampler import Sampler
     from engine.scheduling.sequence import Sequence as EngineSequence
 
@@ -35,7 +36,7 @@ class ModelDrafter:
 
     def __init__(
         self,
-        runner: Runner,
+        runner: StepRunner,
         sequences: Mapping[str, EngineSequence],
         samplers: Mapping[str, Sampler],
         *,
@@ -78,7 +79,7 @@ class ModelDrafter:
             )
             still: list[int] = []
             for number, token in zip(live, chosen, strict=True):
-                if token in self._special:
+                if token is None or token in self._special:
                     continue
                 drafts[number].append(token)
                 if len(drafts[number]) < items[number][1]:
@@ -120,20 +121,26 @@ class ModelDrafter:
             read += len(rows)
         self._read[sequence.stream] = (end, sequence.preemptions)
 
-    def _next(self, sequences: list[EngineSequence], drafts: list[list[int]]) -> list[int]:
-        """One more token for each, after its committed tokens and its draft so far."""
+    def _next(self, sequences: list[EngineSequence], drafts: list[list[int]]) -> list[int | None]:
+        """One more token for each, after its committed tokens and its draft so far; None where the
+        draft model's logits are no numbers.
+        """
         spans: list[Span] = []
         for sequence, draft in zip(sequences, drafts, strict=True):
             last = draft[-1] if draft else sequence.tokens[-1]
             start = len(sequence.tokens) - 1 + len(draft)
             spans.append(Span([last], start, sequence.block_table, 0))
         logits = self._runner.run(spans)
-        tokens: list[int] = []
-        for row, (sequence, draft) in enumerate(zip(sequences, drafts, strict=True)):
-            sampler = self._samplers[sequence.stream]
-            history = sequence.tokens + draft
-            position = len(history) - sequence.prompt_length
-            tokens.append(sampler.choose(logits[row], history, sequence.prompt_length, position))
+        items = [
+            Judged(
+                self._samplers[sequence.stream], sequence.tokens + draft, sequence.prompt_length, []
+            )
+            for sequence, draft in zip(sequences, drafts, strict=True)
+        ]
+        tokens: list[int | None] = []
+        verdicts = self._runner.judge(logits, items)
+        for sequence, draft, verdict in zip(sequences, drafts, verdicts, strict=True):
+            tokens.append(None if verdict.failed else verdict.tokens[0])
             if not draft:
                 read, preemptions = self._read[sequence.stream]
                 self._read[sequence.stream] = (read + 1, preemptions)

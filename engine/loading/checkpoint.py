@@ -19,6 +19,8 @@ from transformers import AutoConfig, AutoTokenizer
 from engine.errors import EngineError
 from engine.loading.pull import (
     EMBEDDED_MODEL,
+    GGUF_FILE,
+    LAYOUT,
     Progress,
     PullError,
     build_once,
@@ -65,38 +67,47 @@ class GenerationDefaults(msgspec.Struct, frozen=True):
 class Checkpoint:
     name: str
     config: PretrainedConfig
-    tensors: dict[str, torch.Tensor]
-    """By Hugging Face name, in the dtype asked for. May be mapped from the file: read-only.
-    `lm_head.weight` is absent where `config.tie_word_embeddings`.
-    """
+    folder: Path
     tokenizer: PreTrainedTokenizerFast
     has_chat_template: bool
     defaults: GenerationDefaults
     eos_token_ids: frozenset[int]
     special_token_ids: frozenset[int]
 
+    def tensors(self, dtype: str | None) -> dict[str, torch.Tensor]:
+        """Weights by Hugging Face name in `dtype` ("float32", "bfloat16", "float16"; None: as they
+        are). May be mapped from the file: read-only. `lm_head.weight` is absent where
+        `config.tie_word_embeddings`. Raises `CheckpointError`.
+        """
+        return _load_tensors(self.folder, None if dtype is None else DTYPES[dtype])
+
+    @property
+    def gguf(self) -> Path | None:
+        """The GGUF file it was converted from, if it was."""
+        path = self.folder / GGUF_FILE
+        return path if path.is_file() else None
+
 
 def no_progress(phase: str, fraction: float | None) -> None:
     """For callers who do not watch."""
 
 
-def load_checkpoint(spec: str, dtype: str, progress: Progress = no_progress) -> Checkpoint:
+def load_checkpoint(spec: str, progress: Progress = no_progress) -> Checkpoint:
     """Open `spec`: a Hugging Face directory, a GGUF file (converted once into the cache, in
     bfloat16), the embedded model's name (fetched when absent) or a hub name.
 
-    `dtype`: "float32", "bfloat16" or "float16". Raises `CheckpointError`.
+    Weights are read later, by `Checkpoint.tensors`. Raises `CheckpointError`.
     """
     name, folder = _locate(spec, progress)
     config = _load_config(folder)
     tokenizer = _load_tokenizer(folder)
-    progress("loading the weights", None)
-    tensors = _load_tensors(folder, DTYPES[dtype])
+    _weight_files(folder)
     settings = _read_json(folder / "generation_config.json")
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
     return Checkpoint(
         name=name,
         config=config,
-        tensors=tensors,
+        folder=folder,
         tokenizer=tokenizer,
         has_chat_template=bool(tokenizer.chat_template),
         defaults=_defaults(settings),
@@ -137,10 +148,15 @@ def _converted(path: Path, progress: Progress) -> Path:
             " safetensors are opened (never pickle files)",
         )
     state = path.stat()
-    identity = f"{path}\0{state.st_size}\0{state.st_mtime_ns}"
+    identity = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0{LAYOUT}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     target = cache_folder() / "converted" / f"{path.stem}-{key}"
-    return build_once(target, lambda folder: convert_gguf(path, folder, progress), progress)
+
+    def build(folder: Path) -> None:
+        convert_gguf(path, folder, progress)
+        (folder / GGUF_FILE).symlink_to(path)
+
+    return build_once(target, build, progress)
 
 
 def _from_hub(name: str, progress: Progress) -> Path:
@@ -214,13 +230,14 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _load_tensors(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def _load_tensors(folder: Path, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for path in _weight_files(folder):
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 (the file itself is not iterable)
-                    tensors[name] = file.get_tensor(name).to(dtype)
+                    tensor = file.get_tensor(name)
+                    tensors[name] = tensor if dtype is None else tensor.to(dtype)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 "broken_checkpoint", f"{path.name} cannot be read: {error}"

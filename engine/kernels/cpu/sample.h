@@ -1,0 +1,277 @@
+/* From logits to tokens by the agreement rule; engine/sampling/sampler.py says what each step means
+ * and is the reference that tests hold this against. Restrictions sort by logit, then index; noise
+ * is numpy's Philox stream keyed by (seed, position). */
+#ifndef WETINK_SAMPLE_H
+#define WETINK_SAMPLE_H
+
+#include "vec.h"
+
+typedef struct {
+    /* What a request asks for. */
+    uint64_t seed;
+    double top_p;      /* 1 and above: no restriction */
+    float temperature; /* 0: greedy */
+    float min_p_log;   /* log(min_p); 0 and above: no restriction */
+    float repetition, presence, frequency;
+    int32_t penalised, top_k, biased;
+    const int32_t *bias_tokens;
+    const float *bias_values;
+    /* Where the sequence stands. */
+    const int32_t *history; /* prompt and completion, only where penalised */
+    const int32_t *draft;
+    int32_t history_length, prompt_length, position, first_row, rows, pad;
+    /* The verdict: tokens[0 … count - 1], the last one recovered or bonus. */
+    int32_t *tokens;
+    double *logprobs; /* null where nobody asks */
+    int32_t count;
+    int32_t failed; /* a row's logits were no numbers */
+} judgement_t;
+
+typedef struct {
+    float *x;          /* [vocab rounded up to 16] */
+    int32_t *counts;   /* [vocab], zero between uses */
+    int32_t *kept;     /* [vocab] */
+    int32_t *order;    /* [vocab] */
+} sampler_scratch_t;
+
+/* ---- noise ---- */
+
+static void philox_block(uint64_t seed, uint64_t position, uint64_t block, uint64_t out[4]) {
+    /* Philox4x64-10 (Salmon et al. 2011); numpy counts blocks from 1. */
+    uint64_t c0 = block + 1, c1 = 0, c2 = 0, c3 = 0, k0 = seed, k1 = position;
+    for (int round = 0; round < 10; round++) {
+        unsigned __int128 a = (unsigned __int128)0xD2E7470EE14C6C93ull * c0;
+        unsigned __int128 b = (unsigned __int128)0xCA5A826395121157ull * c2;
+        uint64_t n0 = (uint64_t)(b >> 64) ^ c1 ^ k0, n2 = (uint64_t)(a >> 64) ^ c3 ^ k1;
+        c1 = (uint64_t)b, c3 = (uint64_t)a, c0 = n0, c2 = n2;
+        k0 += 0x9E3779B97F4A7C15ull, k1 += 0xBB67AE8584CAA73Bull;
+    }
+    out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
+
+#define WORDS_PER_BLOCK 8
+
+static void philox_words(uint64_t seed, uint64_t position, uint64_t block, uint32_t words[8]) {
+    uint64_t raw[4];
+    philox_block(seed, position, block, raw);
+    for (int n = 0; n < 4; n++) words[2 * n] = (uint32_t)raw[n], words[2 * n + 1] = raw[n] >> 32;
+}
+
+static double gumbel(uint32_t word) {
+    return -exact_log(-exact_log(((double)word + 0.5) * 2.3283064365386963e-10));
+}
+
+/* No word with so many leading ones has more noise than this: -log(-log(1 - 2^-(n + 1))). */
+static double gumbel_bound(uint32_t word) {
+    int ones = word == 0xffffffffu ? 32 : __builtin_clz(~word);
+    return 0.6931471805599453 * (ones + 1) + 1e-9;
+}
+
+/* ---- restrictions ---- */
+
+static _Thread_local const float *sort_by;
+
+static int by_logit(const void *left, const void *right) {
+    int32_t a = *(const int32_t *)left, b = *(const int32_t *)right;
+    if (sort_by[a] != sort_by[b]) return sort_by[a] > sort_by[b] ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
+static int by_index(const void *left, const void *right) {
+    int32_t a = *(const int32_t *)left, b = *(const int32_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* Tokens of the pool (kept[0 … count), or the whole vocabulary where count < 0) whose logit is
+ * above `floor`, sorted, largest first, into order. */
+static int sorted_above(const float *x, int vocab, const int32_t *kept, int count, float floor,
+                        int32_t *order) {
+    int n = 0;
+    if (count < 0) {
+        for (int t = 0; t < vocab; t++)
+            if (x[t] > floor) order[n++] = t;
+    } else {
+        for (int i = 0; i < count; i++)
+            if (x[kept[i]] > floor) order[n++] = kept[i];
+    }
+    sort_by = x;
+    qsort(order, (size_t)n, sizeof *order, by_logit);
+    return n;
+}
+
+static const float DEPTHS[] = {8.0f, 16.0f, 32.0f, INFINITY};
+#define NUM_DEPTHS 4
+
+static int keep_first(int32_t *kept, const int32_t *order, int count) {
+    memcpy(kept, order, (size_t)count * sizeof *kept);
+    qsort(kept, (size_t)count, sizeof *kept, by_index);
+    return count;
+}
+
+static int restrict_top_k(const float *x, int vocab, float highest, int k, sampler_scratch_t *s) {
+    for (int d = 0;; d++) {
+        float floor = d + 1 < NUM_DEPTHS ? highest - DEPTHS[d] : -INFINITY;
+        int n = sorted_above(x, vocab, NULL, -1, floor, s->order);
+        if (n >= k || d + 1 == NUM_DEPTHS) return keep_first(s->kept, s->order, n < k ? n : k);
+    }
+}
+
+static double exp_of(float x) {
+    float lanes[LANES];
+    v_store(lanes, v_exp(v_set(x)));
+    return lanes[0];
+}
+
+static int restrict_top_p(const float *x, int vocab, float highest, double mass, int count,
+                          sampler_scratch_t *s) {
+    double lanes[LANES] = {0}, total = 0.0;
+    if (count < 0) {
+        for (int t = 0; t < vocab; t += LANES) {
+            float e[LANES];
+            f32x16 v = v_exp(v_sub(v_load(x + t), v_set(highest)));
+            v_store(e, v_first(v, vocab - t, 0.0f));
+            for (int i = 0; i < LANES; i++) lanes[i] += e[i];
+        }
+        for (int i = 0; i < LANES; i++) total += lanes[i];
+    } else {
+        for (int i = 0; i < count; i++) total += exp_of(x[s->kept[i]] - highest);
+    }
+    double need = mass * total;
+    for (int d = 0; d < NUM_DEPTHS; d++) {
+        float floor = d + 1 < NUM_DEPTHS ? highest - DEPTHS[d] : -INFINITY;
+        int n = sorted_above(x, vocab, s->kept, count, floor, s->order);
+        double reached = 0.0;
+        for (int i = 0; i < n; i++) {
+            reached += exp_of(x[s->order[i]] - highest);
+            if (reached >= need) return keep_first(s->kept, s->order, i + 1);
+        }
+    }
+    return count; /* only rounding keeps a pool under its own mass */
+}
+
+/* ---- one token ---- */
+
+static void penalise(const judgement_t *j, int row, float *x, sampler_scratch_t *s) {
+    int length = j->history_length + row;
+#define TOKEN(i) ((i) < j->history_length ? j->history[i] : j->draft[(i) - j->history_length])
+    if (j->repetition != 1.0f) {
+        for (int i = 0; i < length; i++) {
+            int32_t t = TOKEN(i);
+            if (s->counts[t]) continue;
+            s->counts[t] = 1;
+            x[t] = x[t] > 0 ? x[t] / j->repetition : x[t] * j->repetition;
+        }
+        for (int i = 0; i < length; i++) s->counts[TOKEN(i)] = 0;
+    }
+    if (j->presence != 0.0f || j->frequency != 0.0f) {
+        for (int i = j->prompt_length; i < length; i++) s->counts[TOKEN(i)]++;
+        for (int i = j->prompt_length; i < length; i++) {
+            int32_t t = TOKEN(i);
+            if (!s->counts[t]) continue;
+            x[t] -= (float)((double)j->presence + (double)j->frequency * s->counts[t]);
+            s->counts[t] = 0;
+        }
+    }
+#undef TOKEN
+}
+
+static int largest_of(const float *x, int vocab) {
+    f32x16 best = v_set(-INFINITY);
+    int t = 0;
+    for (; t + LANES <= vocab; t += LANES) best = v_max(best, v_load(x + t));
+    float highest = v_largest(best);
+    for (; t < vocab; t++) highest = x[t] > highest ? x[t] : highest;
+    for (t = 0; t < vocab; t++)
+        if (x[t] == highest) return t;
+    return -1;
+}
+
+/* The noisy arg-max of the kept tokens (count < 0: of all). Most tokens cannot win, which a bound
+ * on their noise shows without a logarithm. */
+static int draw(const judgement_t *j, int row, const float *x, int vocab, int count, int highest,
+                const int32_t *kept) {
+    uint64_t position = (uint64_t)(j->position + row), block = UINT64_MAX;
+    uint32_t words[WORDS_PER_BLOCK];
+    philox_words(j->seed, position, (uint64_t)highest / WORDS_PER_BLOCK, words);
+    int best = highest, n = count < 0 ? vocab : count;
+    double best_value = (double)x[highest] + gumbel(words[highest % WORDS_PER_BLOCK]);
+    for (int i = 0; i < n; i++) {
+        int t = count < 0 ? i : kept[i];
+        if ((double)x[t] + 23.6 < best_value) continue; /* more noise than any word has */
+        if ((uint64_t)t / WORDS_PER_BLOCK != block) {
+            block = (uint64_t)t / WORDS_PER_BLOCK;
+            philox_words(j->seed, position, block, words);
+        }
+        uint32_t word = words[t % WORDS_PER_BLOCK];
+        if ((double)x[t] + gumbel_bound(word) < best_value) continue;
+        double value = (double)x[t] + gumbel(word);
+        if (value > best_value || (value == best_value && t < best)) best = t, best_value = value;
+    }
+    return best;
+}
+
+/* Token `row` after the sequence's own; -1 where the logits are no numbers. */
+static int choose(const judgement_t *j, int row, const float *logits, int vocab,
+                  sampler_scratch_t *s) {
+    const float *x = logits;
+    int padded = (vocab + LANES - 1) / LANES * LANES;
+    if (j->penalised || j->biased || j->temperature > 0.0f) {
+        memcpy(s->x, logits, (size_t)padded * sizeof *s->x);
+        x = s->x;
+    }
+    if (j->penalised) penalise(j, row, s->x, s);
+    for (int i = 0; i < j->biased; i++) s->x[j->bias_tokens[i]] += j->bias_values[i];
+    if (j->temperature > 0.0f)
+        for (int t = 0; t < padded; t += LANES)
+            v_store(s->x + t, v_div(v_load(s->x + t), v_set(j->temperature)));
+    int highest = largest_of(x, vocab), count = -1;
+    if (highest < 0 || !(x[highest] < INFINITY)) return -1;
+    if (j->temperature <= 0.0f) return highest;
+    if (j->top_k > 0 && j->top_k < vocab) count = restrict_top_k(x, vocab, x[highest], j->top_k, s);
+    if (j->top_p < 1.0) count = restrict_top_p(x, vocab, x[highest], j->top_p, count, s);
+    if (j->min_p_log < 0.0f) {
+        float edge = x[highest] + j->min_p_log;
+        int n = 0;
+        for (int i = 0; i < (count < 0 ? vocab : count); i++) {
+            int t = count < 0 ? i : s->kept[i];
+            if (x[t] >= edge) s->kept[n++] = t;
+        }
+        count = n;
+    }
+    return draw(j, row, x, vocab, count, highest, s->kept);
+}
+
+/* Log of the model's own probability: before temperature, penalties and restrictions. */
+static double logprob(const float *x, int vocab, int token) {
+    float highest = x[largest_of(x, vocab)];
+    double lanes[LANES] = {0}, total = 0.0;
+    for (int t = 0; t < vocab; t += LANES) {
+        float e[LANES];
+        f32x16 v = v_exp(v_sub(v_load(x + t), v_set(highest)));
+        v_store(e, v_first(v, vocab - t, 0.0f));
+        for (int i = 0; i < LANES; i++) lanes[i] += e[i];
+    }
+    for (int i = 0; i < LANES; i++) total += lanes[i];
+    return (double)(x[token] - highest) - exact_log(total);
+}
+
+/* Judge one sequence's draft: rows of logits up to the first that disagrees. */
+static void judge(judgement_t *j, const float *logits, size_t stride, int vocab,
+                  sampler_scratch_t *s) {
+    j->count = 0;
+    j->failed = 0;
+    for (int row = 0; row < j->rows; row++) {
+        const float *x = logits + (size_t)(j->first_row + row) * stride;
+        int token = choose(j, row, x, vocab, s);
+        if (token < 0) {
+            j->failed = 1;
+            return;
+        }
+        j->tokens[j->count] = token;
+        if (j->logprobs) j->logprobs[j->count] = logprob(x, vocab, token);
+        j->count++;
+        if (row + 1 < j->rows && token != j->draft[row]) return;
+    }
+}
+
+#endif
