@@ -23,7 +23,7 @@ from benchmarks.engine import bars, machine
 from benchmarks.engine.measures import MEASURES, Plan
 from benchmarks.engine.report import Report
 from benchmarks.engine.rounds import Column
-from benchmarks.engine.workloads import CAPITAL, CAPITAL_ANSWER
+from benchmarks.engine.workloads import SKY, SKY_ANSWER
 from benchmarks.peers.base import Peer, PeerError
 from benchmarks.peers.llamacpp import LlamaCpp
 from benchmarks.peers.transformers import Transformers
@@ -97,9 +97,9 @@ async def _run(options: argparse.Namespace, plan: Plan, servers: ExitStack) -> R
 
 async def _sample(column: Column) -> str:
     """Raises PeerError for a server that is fast but talks nonsense."""
-    answer = (await column.ask([CAPITAL]))[0]
-    if CAPITAL_ANSWER not in answer.text:
-        raise PeerError(f"asked {CAPITAL.content!r}, it said {answer.text!r}")
+    answer = (await column.ask([SKY]))[0]
+    if SKY_ANSWER not in answer.text:
+        raise PeerError(f"asked {SKY.content!r}, it said {answer.text!r}")
     return answer.text
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from benchmarks.peers.base import Request
 
-CAPITAL = Request("What is the capital of France?", max_tokens=24)
+SKY = Request("What color is the sky?", max_tokens=24)
 """Shows that a server says something sensible before its speed counts."""
-CAPITAL_ANSWER = "Paris"
+SKY_ANSWER = "blue"
 
 _SUBJECTS = (
     "a lighthouse keeper who finds a letter",

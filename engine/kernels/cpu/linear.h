@@ -124,7 +124,6 @@ ALWAYS_INLINE void int8_sums(const uint8_t *w, const int8_t *q, size_t stride,
 
 #define ROWS_INT4 4
 #define ROWS_INT8 4
-#define ROWS_INT8_AT_ONCE 2 /* more would not fit into the registers */
 #define ROWS_FLOAT 4
 
 ALWAYS_INLINE void int4_sums(const uint8_t *w, const int8_t *q, size_t stride, int R, f32x16 *sums) {
@@ -146,6 +145,8 @@ ALWAYS_INLINE void int4_sums(const uint8_t *w, const int8_t *q, size_t stride, i
             b[r] = _mm256_add_epi16(b[r], _mm256_maddubs_epi16(low_b, first));
             a[r] = _mm256_add_epi16(a[r], _mm256_maddubs_epi16(high_a, second));
             b[r] = _mm256_add_epi16(b[r], _mm256_maddubs_epi16(high_b, second));
+            V_HERE(a[r]);
+            V_HERE(b[r]);
         }
     }
     for (int r = 0; r < R; r++) {
@@ -154,31 +155,30 @@ ALWAYS_INLINE void int4_sums(const uint8_t *w, const int8_t *q, size_t stride, i
     }
 }
 
-/* Two vectors of pairs of partial sums of outputs 0 … 3 and 4 … 7 to one of whole sums. */
-ALWAYS_INLINE __m256 join_pairs(__m256i low, __m256i high) {
-    __m256i mixed = _mm256_hadd_epi32(low, high);
-    return _mm256_cvtepi32_ps(_mm256_permute4x64_epi64(mixed, 0xd8));
-}
-
 ALWAYS_INLINE void int8_sums(const uint8_t *w, const int8_t *q, size_t stride,
                              const int32_t *whole, size_t whole_stride, int R, f32x16 *sums) {
+    /* The instruction takes one factor unsigned: the weight's sign moves to the other one. Two
+     * products are at most 2 * 128 * 127 = 32,512: nothing saturates. */
     (void)whole, (void)whole_stride;
-    __m256i acc[ROWS_INT8][4];
-    for (int r = 0; r < R; r++)
-        for (int n = 0; n < 4; n++) acc[r][n] = _mm256_setzero_si256();
+    __m256i ones = _mm256_set1_epi16(1), a[ROWS_INT8], b[ROWS_INT8];
+    for (int r = 0; r < R; r++) a[r] = b[r] = _mm256_setzero_si256();
     for (int g = 0; g < 8; g++) {
-        __m256i wide[4];
-        for (int n = 0; n < 4; n++)
-            wide[n] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(w + g * 64 + n * 16)));
+        __m256i w_a = _mm256_loadu_si256((const __m256i *)(w + g * 64));
+        __m256i w_b = _mm256_loadu_si256((const __m256i *)(w + g * 64 + 32));
+        __m256i size_a = _mm256_abs_epi8(w_a), size_b = _mm256_abs_epi8(w_b);
         for (int r = 0; r < R; r++) {
-            __m256i x = _mm256_cvtepi8_epi16(_mm_set1_epi32(four(q + r * stride + g * 4)));
-            for (int n = 0; n < 4; n++)
-                acc[r][n] = _mm256_add_epi32(acc[r][n], _mm256_madd_epi16(wide[n], x));
+            __m256i x = _mm256_set1_epi32(four(q + r * stride + g * 4));
+            __m256i pairs_a = _mm256_maddubs_epi16(size_a, _mm256_sign_epi8(x, w_a));
+            __m256i pairs_b = _mm256_maddubs_epi16(size_b, _mm256_sign_epi8(x, w_b));
+            a[r] = _mm256_add_epi32(a[r], _mm256_madd_epi16(pairs_a, ones));
+            b[r] = _mm256_add_epi32(b[r], _mm256_madd_epi16(pairs_b, ones));
+            V_HERE(a[r]);
+            V_HERE(b[r]);
         }
     }
     for (int r = 0; r < R; r++) {
-        sums[r].a = join_pairs(acc[r][0], acc[r][1]);
-        sums[r].b = join_pairs(acc[r][2], acc[r][3]);
+        sums[r].a = _mm256_cvtepi32_ps(a[r]);
+        sums[r].b = _mm256_cvtepi32_ps(b[r]);
     }
 }
 
@@ -251,11 +251,14 @@ ALWAYS_INLINE void int8_tile(const uint8_t *w, const rows_t *x, int row, int R, 
  * shared by products with float weights and by attention. */
 ALWAYS_INLINE void float_sums(const void *b, size_t stride, int wide, int count,
                               const float *const *a, int R, f32x16 *y) {
+    f32x16 sums[ROWS_FLOAT];
+    for (int r = 0; r < R; r++) sums[r] = y[r];
     for (int k = 0; k < count; k++) {
         f32x16 v = wide ? v_load((const float *)b + k * stride)
                         : v_load_bf16((const uint16_t *)b + k * stride);
-        for (int r = 0; r < R; r++) y[r] = v_fma(v_set(a[r][k]), v, y[r]);
+        for (int r = 0; r < R; r++) sums[r] = v_fma(v_set(a[r][k]), v, sums[r]);
     }
+    for (int r = 0; r < R; r++) y[r] = sums[r];
 }
 
 ALWAYS_INLINE void float_tile(const void *w, int wide, const rows_t *x, int row, int R, f32x16 *y) {
@@ -278,12 +281,8 @@ ALWAYS_INLINE void tile_of(const weight_t *w, const uint8_t *tile, const rows_t 
     }
 }
 
-#ifndef ROWS_INT8_AT_ONCE
-#define ROWS_INT8_AT_ONCE ROWS_INT8
-#endif
-
 static inline int rows_at_once(const weight_t *w) {
-    return w->kind == INT4 ? ROWS_INT4 : w->kind == INT8 ? ROWS_INT8_AT_ONCE : ROWS_FLOAT;
+    return w->kind == INT4 ? ROWS_INT4 : w->kind == INT8 ? ROWS_INT8 : ROWS_FLOAT;
 }
 
 /* Tile number `tile` for `count` rows from `row` on, count <= rows_at_once: y[count]. */

@@ -35,6 +35,10 @@ ALWAYS_INLINE uint16_t float_to_bf16(float value) {
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+/* Compute register `v` at this point: left alone, gcc puts off the additions of a block, runs out of
+ * registers and spills (half the speed). */
+#define V_HERE(v) __asm__ volatile("" : "+x"(v))
+
 #if defined(WETINK_AVX512)
 
 #include <immintrin.h>
