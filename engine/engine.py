@@ -93,6 +93,7 @@ class Engine:
             kv_blocks=blocks.num_blocks,
             block_size=blocks.block_size,
             default_drafter=self._config.default_drafter,
+            kernels=self._kernels,
         )
 
     @property

@@ -132,6 +132,8 @@ class Ready(_Frame, frozen=True, tag="ready"):
     block_size: int
     default_drafter: str = "none"
     """For requests that choose none."""
+    kernels: str = "torch"
+    """Which compute: "torch", or "native" with the instruction set."""
 
 
 class Fatal(_Frame, frozen=True, tag="fatal"):

@@ -1,7 +1,7 @@
 """Compiles the CPU kernels once per machine, with the system's compiler, into the cache folder.
 
-The library's name holds a hash of everything it depends on: source, compiler, flags. So a changed
-source or another processor builds anew, and nothing stale is ever loaded.
+The library's name holds a hash of everything it depends on: source, compiler, flags, processor. So
+a changed source, or another machine with the same home, builds anew, and nothing stale is loaded.
 """
 
 from __future__ import annotations
@@ -61,15 +61,20 @@ def usable_isas() -> list[str]:
 
 def library_path(isa: str) -> Path:
     """The compiled library for `isa`, built by the first call. Raises `NoKernelsError`."""
-    compiler = _compiler()
-    command = [*compiler, *FLAGS, *ISA_FLAGS[isa]]
-    digest = hashlib.sha256("\0".join([*command, _version(compiler)]).encode())
+    found = compiler()
+    command = [*found, *FLAGS, *ISA_FLAGS[isa]]
+    # A compiler may aim at the processor it runs on, so its whole description counts.
+    processor = [platform.system(), platform.machine(), *sorted(_processor_flags())]
+    digest = hashlib.sha256("\0".join([*command, _version(found), *processor]).encode())
     for source in sorted(SOURCES.iterdir()):
         if source.suffix in (".c", ".h"):
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
     target = cache_folder() / "kernels" / f"{isa}-{digest.hexdigest()[:16]}.so"
-    if not target.is_file():
-        _compile(command, target)
+    try:
+        if not target.is_file():
+            _compile(command, target)
+    except OSError as error:
+        raise NoKernelsError(f"{target.parent} cannot hold the kernels: {error}") from error
     return target
 
 
@@ -78,28 +83,27 @@ def _compile(command: list[str], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as scratch:
         built = Path(scratch) / target.name
-        try:
-            result = subprocess.run(
-                [*command, MAIN_SOURCE, "-o", str(built), "-lm"],
-                cwd=SOURCES,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=COMPILE_TIMEOUT_S,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NoKernelsError(f"the compiler {command[0]} did not run: {error}") from error
+        result = _run([*command, MAIN_SOURCE, "-o", str(built), "-lm"], SOURCES)
         if result.returncode:
-            first = (result.stderr.strip() or "no message").splitlines()[0]
-            raise NoKernelsError(f"the compiler {command[0]} refused the kernels: {first}")
+            raise NoKernelsError(
+                f"the compiler {command[0]} refused the kernels: {_reason(result)}"
+            )
         built.rename(target)
 
 
-def _compiler() -> list[str]:
-    """$CC, the system's compiler, or the one in the `ziglang` package."""
-    named = os.environ.get("CC")
+def _reason(result: subprocess.CompletedProcess[str]) -> str:
+    """The first error; lines before it say only where it was met."""
+    lines = (result.stderr or result.stdout).strip().splitlines() or [
+        f"no message, status {result.returncode}"
+    ]
+    return next((line for line in lines if "error" in line), lines[0])
+
+
+def compiler() -> list[str]:
+    """$CC, the system's compiler, or the one in the `ziglang` package. Raises `NoKernelsError`."""
+    named = os.environ.get("CC", "").split()
     if named:
-        return named.split()
+        return named
     for name in ("cc", "gcc", "clang"):
         if shutil.which(name):
             return [name]
@@ -111,17 +115,24 @@ def _compiler() -> list[str]:
 
 
 def _version(compiler: list[str]) -> str:
+    return _run([*compiler, "--version"]).stdout
+
+
+def _run(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        result = subprocess.run(
-            [*compiler, "--version"],
+        return subprocess.run(
+            command,
+            cwd=folder,
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             timeout=COMPILE_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoKernelsError(f"the compiler {compiler[0]} did not run: {error}") from error
-    return result.stdout
+        raise NoKernelsError(
+            f"the compiler {command[0]} did not run: {error}; the variable CC names another"
+        ) from error
 
 
 def _processor_flags() -> set[str]:

@@ -98,11 +98,11 @@ JUDGEMENT = np.dtype(
     [
         ("seed", np.uint64),
         ("top_p", np.float64),
+        ("presence", np.float64),
+        ("frequency", np.float64),
         ("temperature", np.float32),
         ("min_p_log", np.float32),
         ("repetition", np.float32),
-        ("presence", np.float32),
-        ("frequency", np.float32),
         ("penalised", np.int32),
         ("top_k", np.int32),
         ("biased", np.int32),
@@ -197,7 +197,7 @@ class Memory:
     def array(self) -> NDArray[np.uint8]:
         """A view; the memory must outlive it."""
         buffer = (ctypes.c_uint8 * self.size).from_address(self.address or 0)
-        return np.frombuffer(buffer, np.uint8)
+        return np.ctypeslib.as_array(buffer)
 
     def __del__(self) -> None:
         if self.address:

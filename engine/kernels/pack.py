@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.kernels.library import LANES, Memory, Weight
-from engine.loading.weights import BLOCK, BlockWeight, Kind
+from engine.loading.weights import BLOCK, BlockWeight, Kind, stacked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,15 +69,13 @@ def _whole_tiles(weight: BlockWeight) -> BlockWeight:
     missing = -rows % LANES
     if not missing:
         return weight
-    parts = [None if p is None else np.pad(p, ((0, missing), (0, 0))) for p in weight[1:]]
-    return BlockWeight(weight.kind, *parts)
+    return weight.mapped(lambda part: np.pad(part, ((0, missing), (0, 0))))
 
 
 def interleaved(gate: BlockWeight, up: BlockWeight) -> BlockWeight | None:
     """Tiles of gate and up in turns; None where they are of different kinds."""
-    if gate.kind is not up.kind:
+    both = stacked([gate, up])
+    if both is None:
         return None
     order = np.arange(2 * gate.shape[0]).reshape(2, -1, LANES).swapaxes(0, 1).reshape(-1)
-    columns = zip(gate[1:], up[1:], strict=True)
-    parts = [None if a is None or b is None else np.concatenate([a, b])[order] for a, b in columns]
-    return BlockWeight(gate.kind, *parts)
+    return both.rows(order)

@@ -7,7 +7,7 @@ minimum, both halves).
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class BlockWeight(NamedTuple):
     """
 
     kind: Kind
-    values: NDArray[np.generic]
+    values: NDArray[Any]
     scales: NDArray[np.float16] | None = None
     minima: NDArray[np.float16] | None = None
 
@@ -53,11 +53,13 @@ class BlockWeight(NamedTuple):
 
     def rows(self, order: NDArray[np.int64]) -> BlockWeight:
         """With the rows in another order."""
-        return self._map(lambda part: part[order])
+        return self.mapped(lambda part: part[order])
 
-    def _map(self, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> BlockWeight:
-        parts = [None if part is None else change(part) for part in self[1:]]
-        return BlockWeight(self.kind, *parts)  # type: ignore[arg-type]
+    def mapped(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> BlockWeight:
+        """With values, scales and minima changed alike."""
+        scales = None if self.scales is None else change(self.scales)
+        minima = None if self.minima is None else change(self.minima)
+        return BlockWeight(self.kind, change(self.values), scales, minima)
 
 
 def stacked(weights: list[BlockWeight]) -> BlockWeight | None:
@@ -65,9 +67,15 @@ def stacked(weights: list[BlockWeight]) -> BlockWeight | None:
     first = weights[0]
     if any(weight.kind is not first.kind for weight in weights):
         return None
-    columns = zip(*(weight[1:] for weight in weights), strict=True)
-    parts = [None if column[0] is None else np.concatenate(column) for column in columns]
-    return BlockWeight(first.kind, *parts)
+    values = np.concatenate([weight.values for weight in weights])
+    scales = [weight.scales for weight in weights if weight.scales is not None]
+    minima = [weight.minima for weight in weights if weight.minima is not None]
+    return BlockWeight(
+        first.kind,
+        values,
+        np.concatenate(scales) if scales else None,
+        np.concatenate(minima) if minima else None,
+    )
 
 
 def of_tensor(tensor: torch.Tensor, kind: WeightType) -> BlockWeight:
@@ -155,10 +163,12 @@ def read_gguf(path: Path, *, heads: int, kv_heads: int) -> dict[str, BlockWeight
             case _:
                 return None
         # llama.cpp turns pairs of neighbours where the checkpoint turns halves.
-        if name.endswith("q_proj.weight"):
-            weight = weight.rows(_unpermuted(len(rows), heads))
-        elif name.endswith("k_proj.weight"):
-            weight = weight.rows(_unpermuted(len(rows), kv_heads))
+        for part, count in (("q_proj", heads), ("k_proj", kv_heads)):
+            if name.endswith(f"{part}.weight"):
+                weight = weight.rows(_unpermuted(len(rows), count))
+            elif name.endswith(f"{part}.bias"):
+                order = _unpermuted(rows.shape[1], count)
+                weight = BlockWeight(Kind.FLOAT32, rows[:, order])
         weights[name] = weight
     return weights
 

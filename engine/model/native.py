@@ -312,7 +312,9 @@ class NativeRunner:
         ):
             tokens = chosen[first : first + count].tolist()
             probs = logprobs[first : first + count].tolist() if with_logprobs else None
-            verdicts.append(Verdict(tokens, max(count - 1, 0), probs, failed=bool(failed)))
+            # Before a row that failed, all tokens are drafted ones.
+            accepted = count if failed else count - 1
+            verdicts.append(Verdict(tokens, accepted, probs, failed=bool(failed)))
         return verdicts
 
     def profile(self, num_blocks: int) -> StepCost:
@@ -337,7 +339,7 @@ def _request_of(sampler: Sampler) -> NDArray[np.void]:
     record["seed"] = sampler.seed
     record["temperature"] = 0.0 if sampler.greedy else sampler.temperature
     record["top_p"] = 2.0 if params.top_p is None else params.top_p
-    record["min_p_log"] = math.log(params.min_p) if params.min_p else 0.0
+    record["min_p_log"] = math.log(params.min_p) if params.min_p else 1.0
     record["repetition"] = params.repetition_penalty
     record["presence"] = params.presence_penalty
     record["frequency"] = params.frequency_penalty
@@ -346,5 +348,6 @@ def _request_of(sampler: Sampler) -> NDArray[np.void]:
     record["biased"] = len(sampler.biased)
     record["bias_tokens"] = sampler.biased.ctypes.data
     record["bias_values"] = sampler.bias.ctypes.data
-    sampler.native = record[0]
-    return sampler.native
+    request = record[0]
+    sampler.native = request
+    return request

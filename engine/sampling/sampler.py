@@ -86,7 +86,8 @@ class Sampler:
         history = list(tokens) if self.penalised and draft else tokens
         position = len(tokens) - prompt_length
         for row in range(len(draft) + 1):
-            if not logits[row].isfinite().any():
+            # NaN and plus infinity are the largest where there are any.
+            if not logits[row].max().isfinite():
                 return Verdict(chosen, len(chosen), logprobs, failed=True)
             token = self.choose(logits[row], history, prompt_length, position + row)
             chosen.append(token)

@@ -277,6 +277,9 @@ class LocalBackend:
             case frames.Ready():
                 self._info = frame
                 self._ready = True
+                logger.info(
+                    "%s runs in %s with %s kernels", frame.model, frame.dtype, frame.kernels
+                )
                 for live in self._live.values():
                     self._send(live.continued())
             case frames.Fatal():

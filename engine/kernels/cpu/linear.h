@@ -53,14 +53,29 @@ static inline size_t tile_bytes(const weight_t *w) {
 
 static inline int is_integer(const weight_t *w) { return w->kind >= INT8; }
 
-/* Row `row` of `x` as int8 per 32: q = round(x / scale), scale = largest |x| / 127. */
+/* Smaller than this, 127 / largest has no finite value; such a block counts as zeros. */
+#define SMALLEST_LARGEST 1e-36f
+
+/* Largest magnitude of a block, NaN where it holds one: without their sign, floats sort as whole
+ * numbers do, and NaN above infinity. */
+static inline float block_largest(const float *x) {
+    int32_t most = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        int32_t bits = (int32_t)(float_to_bits(x[i]) & 0x7fffffffu);
+        most = bits > most ? bits : most;
+    }
+    return bits_to_float((uint32_t)most);
+}
+
+/* Row `row` of `x` as int8 per 32: q = round(x / scale), scale = largest |x| / 127. What is no
+ * number shows in the scale or the sum, and so in every product. */
 static inline void quantise_row(const float *x, rows_t *to, int row) {
     int blocks = to->in / BLOCK;
     int8_t *q = to->q + (size_t)row * to->in;
     for (int b = 0; b < blocks; b++, x += BLOCK, q += BLOCK) {
         f32x16 low = v_load(x), high = v_load(x + LANES);
-        float largest = v_largest(v_max(v_abs(low), v_abs(high)));
-        float scale = largest / 127.0f, inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+        float largest = block_largest(x), scale = largest / 127.0f;
+        float inverse = largest >= SMALLEST_LARGEST ? 127.0f / largest : 0.0f;
         float rounded[BLOCK];
         v_store(rounded, v_round(v_mul(low, v_set(inverse))));
         v_store(rounded + LANES, v_round(v_mul(high, v_set(inverse))));

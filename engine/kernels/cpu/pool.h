@@ -89,6 +89,9 @@ static inline void wake_all(_Atomic uint32_t *word) {
 
 #define PIECE_BITS 20
 #define PIECE_MASK ((1u << PIECE_BITS) - 1u)
+/* Every thread may count one piece too many before it sees that none was left; this leaves room for
+ * half a million of them. */
+#define MOST_PIECES (1 << (PIECE_BITS - 1))
 
 /* Take and do one piece; 0 where none is left. */
 static inline int do_piece(pool_t *p, int thread) {
@@ -128,6 +131,8 @@ static void *helper_main(void *argument) {
     return NULL;
 }
 
+/* A helper that is just about to fall asleep may be missed; it then misses this job alone, as the
+ * next call finds it among the sleepers. */
 static void call_helpers(pool_t *p) {
     if (atomic_load_explicit(&p->sleepers, memory_order_relaxed)) {
         atomic_fetch_add(&p->wake, 1);
@@ -152,7 +157,7 @@ static void wait_for_pieces(pool_t *p, uint32_t pieces) {
 
 /* Do pieces 0 … pieces - 1 of `work`; returns when all are done. */
 static void run_job(pool_t *p, piece_fn work, void *context, int pieces) {
-    if (p->threads == 1 || p->pause || pieces == 1) {
+    if (p->threads == 1 || p->pause || pieces == 1 || pieces > MOST_PIECES) {
         for (int n = 0; n < pieces; n++) work(context, n, 0);
         return;
     }

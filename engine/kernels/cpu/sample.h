@@ -4,15 +4,18 @@
 #ifndef WETINK_SAMPLE_H
 #define WETINK_SAMPLE_H
 
+#include <float.h>
+
 #include "vec.h"
 
 typedef struct {
     /* What a request asks for. */
     uint64_t seed;
     double top_p;      /* 1 and above: no restriction */
+    double presence, frequency;
     float temperature; /* 0: greedy */
-    float min_p_log;   /* log(min_p); 0 and above: no restriction */
-    float repetition, presence, frequency;
+    float min_p_log;   /* log(min_p); above 0: no restriction */
+    float repetition;
     int32_t penalised, top_k, biased;
     const int32_t *bias_tokens;
     const float *bias_values;
@@ -163,25 +166,32 @@ static void penalise(const judgement_t *j, int row, float *x, sampler_scratch_t 
         }
         for (int i = 0; i < length; i++) s->counts[TOKEN(i)] = 0;
     }
-    if (j->presence != 0.0f || j->frequency != 0.0f) {
+    if (j->presence != 0.0 || j->frequency != 0.0) {
         for (int i = j->prompt_length; i < length; i++) s->counts[TOKEN(i)]++;
         for (int i = j->prompt_length; i < length; i++) {
             int32_t t = TOKEN(i);
             if (!s->counts[t]) continue;
-            x[t] -= (float)((double)j->presence + (double)j->frequency * s->counts[t]);
+            x[t] -= (float)(j->presence + j->frequency * s->counts[t]);
             s->counts[t] = 0;
         }
     }
 #undef TOKEN
 }
 
+/* The first of the largest logits. -1 where that means nothing: one is NaN or plus infinity, or all
+ * are minus infinity. */
 static int largest_of(const float *x, int vocab) {
-    f32x16 best = v_set(-INFINITY);
-    int t = 0;
-    for (; t + LANES <= vocab; t += LANES) best = v_max(best, v_load(x + t));
+    f32x16 best = v_set(-INFINITY), odd = v_zero();
+    for (int t = 0; t < vocab; t += LANES) {
+        f32x16 v = v_first(v_load(x + t), vocab - t, -INFINITY);
+        best = v_max(best, v);
+        /* v_max gives its second argument for NaN; a finite number less itself is zero. */
+        f32x16 above = v_max(v_set(-FLT_MAX), v);
+        odd = v_add(odd, v_sub(above, above));
+    }
     float highest = v_largest(best);
-    for (; t < vocab; t++) highest = x[t] > highest ? x[t] : highest;
-    for (t = 0; t < vocab; t++)
+    if (v_sum(odd) != 0.0f || highest == -INFINITY) return -1;
+    for (int t = 0; t < vocab; t++)
         if (x[t] == highest) return t;
     return -1;
 }
@@ -225,11 +235,11 @@ static int choose(const judgement_t *j, int row, const float *logits, int vocab,
         for (int t = 0; t < padded; t += LANES)
             v_store(s->x + t, v_div(v_load(s->x + t), v_set(j->temperature)));
     int highest = largest_of(x, vocab), count = -1;
-    if (highest < 0 || !(x[highest] < INFINITY)) return -1;
+    if (highest < 0) return -1;
     if (j->temperature <= 0.0f) return highest;
     if (j->top_k > 0 && j->top_k < vocab) count = restrict_top_k(x, vocab, x[highest], j->top_k, s);
     if (j->top_p < 1.0) count = restrict_top_p(x, vocab, x[highest], j->top_p, count, s);
-    if (j->min_p_log < 0.0f) {
+    if (j->min_p_log <= 0.0f) {
         float edge = x[highest] + j->min_p_log;
         int n = 0;
         for (int i = 0; i < (count < 0 ? vocab : count); i++) {

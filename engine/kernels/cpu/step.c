@@ -94,6 +94,7 @@ static void *big_alloc(size_t bytes) {
 static int grow(void *pointer, size_t bytes) {
     void **p = pointer;
     free(*p);
+    *p = NULL;
     return posix_memalign(p, 64, bytes ? bytes : 64) == 0;
 }
 
@@ -105,13 +106,22 @@ static int grow_rows(rows_t *r, int in, int rows, int integer) {
            grow(&r->sum, blocks * 4) && grow(&r->whole, blocks * 4);
 }
 
+static int any_integer(const model_t *m) {
+    int found = is_integer(&m->head);
+    for (int n = 0; n < m->layers; n++) {
+        const layer_t *l = &m->layer[n];
+        found |= is_integer(&l->qkv) | is_integer(&l->out) | is_integer(&l->gate_up) |
+                 is_integer(&l->down);
+    }
+    return found;
+}
+
 static int reserve_rows(runner_t *s, int rows) {
     const model_t *m = &s->m;
     if (rows > s->capacity) {
         size_t n = (size_t)rows, attended = (size_t)m->heads * m->head_dim;
         size_t qkv = attended + 2 * (size_t)m->kv_heads * m->head_dim + LANES;
-        int integer = m->layers && is_integer(&m->layer[0].qkv);
-        integer |= is_integer(&m->head);
+        int integer = any_integer(m);
         s->capacity = 0;
         if (!(grow(&s->position, n * 4) && grow(&s->block, n * 4) && grow(&s->offset, n * 4) &&
               grow(&s->x, n * m->hidden * 4) && grow(&s->qkv, n * qkv * 4) &&
@@ -457,12 +467,14 @@ EXPORT int wetink_step(runner_t *s, step_t *step) {
     int64_t begun = begin_step(s->pool);
     step->linear_ns = step->attention_ns = step->row_ns = 0;
     s->step = step;
-    if (!lay_out(s, step)) return -1;
-    memset(step->broken, 0, (size_t)step->rows * sizeof *step->broken);
-    forward(s, step);
+    int laid_out = lay_out(s, step);
+    if (laid_out) {
+        memset(step->broken, 0, (size_t)step->rows * sizeof *step->broken);
+        forward(s, step);
+    }
     step->total_ns = end_step(s->pool, begun);
     step->stalled_ns = s->pool->stalled_ns;
-    return 0;
+    return laid_out ? 0 : -1;
 }
 
 EXPORT void wetink_sampler_free(sampler_t *s) {

@@ -217,10 +217,11 @@ ALWAYS_INLINE f32x16 v_round(f32x16 x) {
     return v_sub(v_add(x, magic), magic);
 }
 
-/* e^x within 2 units in the last place; below -87 it is e^-87, above 88 e^88. Cody and Waite's
- * reduction to |r| <= ln2 / 2, then the Taylor polynomial of degree 7. */
+/* e^x within 2 units in the last place; below -87 it is e^-87, above 88 e^88; NaN stays NaN, since
+ * v_max and v_min give their second argument for it. Cody and Waite's reduction to |r| <= ln2 / 2,
+ * then the Taylor polynomial of degree 7. */
 ALWAYS_INLINE f32x16 v_exp(f32x16 x) {
-    x = v_min(v_max(x, v_set(-87.0f)), v_set(88.0f));
+    x = v_min(v_set(88.0f), v_max(v_set(-87.0f), x));
     f32x16 n = v_round(v_mul(x, v_set(1.44269504f)));
     f32x16 r = v_fma(n, v_set(-0.693145751953125f), x);
     r = v_fma(n, v_set(-1.42860682e-6f), r);
