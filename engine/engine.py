@@ -26,6 +26,8 @@ from engine.model.batch import Span
 from engine.sampling.sampler import Judged, Sampler, Verdict
 from engine.scheduling.draft_length import drafting_limit, worthwhile
 from engine.scheduling.sequence import Sequence
+from engine.step_clock import StepClock
+from engine.text.prompts import Encoded
 from engine.text.stream import TextStream, VerifiedText
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class Engine:
         self._outbox: list[EngineEvent] = []
         """Endings that came between steps."""
         self._arrivals = 0
+        self._clock = StepClock(self._costs.verify)
 
     def info(self) -> Ready:
         blocks = self._scheduler.blocks
@@ -100,13 +103,31 @@ class Engine:
     def has_work(self) -> bool:
         return self._scheduler.has_work or bool(self._outbox)
 
-    def add(self, start: Start) -> Accepted:
-        """Admit a stream. Raises EngineRequestError, naming the field, when it cannot run."""
+    def encode(self, start: Start) -> Encoded:
+        """A request's text as tokens, for `add`. Raises EngineRequestError, naming the field.
+
+        May run on another thread than the rest, one call at a time.
+        """
+        prediction = self._prompts.encode_prediction(start.prediction or "")
+        if start.messages is not None:
+            messages = [{"role": m.role, "content": m.content} for m in start.messages]
+            return Encoded(self._prompts.encode_chat(messages), True, prediction)
+        tokens = self._prompts.encode(start.prompt or "")
+        if not tokens:
+            raise EngineRequestError("invalid_value", "the prompt must not be empty", "prompt")
+        return Encoded(tokens, not self._table.has_text(tokens), prediction)
+
+    def add(self, start: Start, encoded: Encoded | None = None) -> Accepted:
+        """Admit a stream, `encoded` as `encode` gave it (None: it is encoded here).
+
+        Raises EngineRequestError, naming the field, when it cannot run.
+        """
         if start.stream in self._live:
             raise EngineRequestError("internal", f"stream {start.stream} is already running")
         if len(self._live) >= self._config.max_sequences + self._config.max_waiting:
             raise EngineRequestError("overloaded", "the engine's waiting queue is full")
-        prompt, at_start = self._encode(start)
+        encoded = encoded or self.encode(start)
+        prompt = encoded.prompt
         field = "messages" if start.prompt is None else "prompt"
         self._check_tokens(dict.fromkeys(prompt), field)
         sampling = start.sampling.completed(self._defaults)
@@ -141,10 +162,10 @@ class Engine:
             max_draft=min(asked, self._config.draft_length) if drafter != "none" else 0,
             drafter=drafter,
         )
-        text = TextStream(self._table, sampling.stop, at_start=at_start)
+        text = TextStream(self._table, sampling.stop, at_start=encoded.at_start)
         if start.committed:
             text.resume(start.committed, start.committed_chars)
-        self._enter(start, sequence, text)
+        self._enter(start, sequence, text, encoded.prediction)
         return Accepted(start.stream, len(prompt), seed)
 
     def cancel(self, stream: str) -> None:
@@ -168,18 +189,29 @@ class Engine:
             emit(Step(events))
         if not self._scheduler.has_work:
             return
+        clock = self._clock
+        clock.begin()
         plan = self._scheduler.schedule()
         if not plan:
             raise IntegrityError("there is work, but nothing could be scheduled")
+        clock.mark("schedule")
         drafts = self._draft(plan)
+        clock.mark("draft")
         shown = self._drafted_events(plan, drafts)
         if shown:
             emit(Step(shown))
+        clock.mark("send")
         logits = self._runner.run([_span(item, d) for item, d in zip(plan, drafts, strict=True)])
+        clock.mark("forward")
         verdicts = self._verify(plan, drafts, logits)
+        clock.mark("verify")
         events = self._postprocess(plan, drafts, verdicts)
+        clock.mark("postprocess")
         if events:
             emit(Step(events))
+        clock.mark("send")
+        rows = sum(item.rows + len(draft.tokens) for item, draft in zip(plan, drafts, strict=True))
+        clock.end(rows, self._runner.last_parts)
 
     def check_integrity(self) -> None:
         """Raise IntegrityError unless blocks and sequences agree. For between any two steps."""
@@ -191,16 +223,6 @@ class Engine:
         self._drafters.clear()
         self._close()
 
-    def _encode(self, start: Start) -> tuple[list[int], bool]:
-        """Prompt tokens, and whether the completion begins a text of its own."""
-        if start.messages is not None:
-            messages = [{"role": m.role, "content": m.content} for m in start.messages]
-            return self._prompts.encode_chat(messages), True
-        tokens = self._prompts.encode(start.prompt or "")
-        if not tokens:
-            raise EngineRequestError("invalid_value", "the prompt must not be empty", "prompt")
-        return tokens, not self._table.has_text(tokens)
-
     def _check_tokens(self, tokens: dict[int, float] | dict[int, None], param: str) -> None:
         vocab = self._runner.model.shape.vocab
         for token in tokens:
@@ -209,23 +231,24 @@ class Engine:
                     "invalid_value", f"token id {token} is not in 0 … {vocab - 1}", param
                 )
 
-    def _enter(self, start: Start, sequence: Sequence, text: TextStream) -> None:
+    def _enter(
+        self, start: Start, sequence: Sequence, text: TextStream, prediction: list[int]
+    ) -> None:
         sampling = sequence.sampling
         ends = frozenset(sampling.stop_token_ids)
         if not sampling.ignore_eos:
             ends |= self._eos
         live = _Live(sequence, text, ends)
+        sampler = Sampler(sampling, sequence.seed, self._runner.model.shape.vocab)
+        # What may fail is done by here: nothing of the stream is left behind if it does.
         self._live[start.stream] = live
         self._sequences[start.stream] = sequence
-        vocab = self._runner.model.shape.vocab
-        self._samplers[start.stream] = Sampler(sampling, sequence.seed, vocab)
+        self._samplers[start.stream] = sampler
         if not start.want_drafts:
             self._no_drafts.add(start.stream)
         if sequence.max_draft:
             self._drafters[sequence.drafter].begin(
-                start.stream,
-                sequence.tokens[: sequence.prompt_length],
-                self._prompts.encode_continuation(start.prediction or ""),
+                start.stream, sequence.tokens[: sequence.prompt_length], prediction
             )
         self._scheduler.add(sequence)
         if text.stopped:
@@ -312,13 +335,22 @@ class Engine:
         for number, (item, draft, verdict) in enumerate(zip(plan, drafts, verdicts, strict=True)):
             sequence = item.sequence
             if number in broken or (verdict is not None and verdict.failed):
-                events += self._fail(sequence.stream, "the model's values are no numbers any more")
+                events += self._fail(
+                    sequence.stream, "the model's output was not a number: it cannot go on"
+                )
                 continue
             sequence.computed += item.rows
-            if verdict is not None:
-                events += self._advance(sequence, draft, verdict)
-            elif sequence.stream in self._live:
+            if verdict is None:
                 self._scheduler.blocks.register(sequence)
+                continue
+            try:
+                events += self._advance(sequence, draft, verdict)
+            except IntegrityError:
+                raise
+            except Exception as error:
+                # A fault met by one request is no reason to end the others.
+                log.exception("stream %s", sequence.stream)
+                events += self._fail(sequence.stream, f"the engine failed: {type(error).__name__}")
         return events
 
     def _advance(self, sequence: Sequence, draft: Proposal, verdict: Verdict) -> list[EngineEvent]:
@@ -347,11 +379,10 @@ class Engine:
 
     def _fail(self, stream: str, message: str) -> list[EngineEvent]:
         """End one stream that cannot go on; the same request would fail again."""
-        live = self._live.get(stream)
-        if live is None:
-            return []
         log.error("stream %s given up: %s", stream, message)
-        self._let_go(live.sequence)
+        live = self._live.get(stream)
+        if live is not None:
+            self._let_go(live.sequence)
         return [StreamFailed(stream, "internal", message, False)]
 
     def _let_go(self, sequence: Sequence) -> None:

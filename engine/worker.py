@@ -1,8 +1,8 @@
 """The engine's process: frames from the gateway in, engine steps, frames out.
 
-`python -m engine.worker --socket PATH --config JSON`, started by the gateway. Two threads: the main
-one runs the engine, the other reads the socket. The process ends with its gateway: when the socket
-closes and, on Linux, when the kernel says that the parent is gone.
+`python -m engine.worker --socket PATH --config JSON`, started by the gateway. Three threads: the
+main one runs the engine, one reads the socket, one turns prompts into tokens. The process ends with
+its gateway: when the socket closes and, on Linux, when the kernel says that the parent is gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol, TypeAlias, assert_never
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, assert_never
 
 import msgspec
 
@@ -39,6 +40,9 @@ from engine.frames import (
     ToEngine,
     WantDrafts,
 )
+
+if TYPE_CHECKING:
+    from engine.text.prompts import Encoded
 
 EXIT_FAILED = 70
 EXIT_CONFIG = 78
@@ -61,7 +65,8 @@ class EngineLike(Protocol):
     def info(self) -> Ready: ...
     @property
     def has_work(self) -> bool: ...
-    def add(self, start: Start) -> Accepted: ...
+    def encode(self, start: Start) -> Encoded: ...
+    def add(self, start: Start, encoded: Encoded) -> Accepted: ...
     def cancel(self, stream: str) -> None: ...
     def want_drafts(self, stream: str, wanted: bool) -> None: ...
     def step(self, emit: Callable[[Step], None]) -> None: ...
@@ -75,15 +80,22 @@ class GatewayGoneError(Exception):
     """The socket is closed: there is nobody left to work for."""
 
 
+class _Prompt(NamedTuple):
+    """A stream's start whose text has been turned into tokens, or what came of trying."""
+
+    start: Start
+    outcome: Encoded | Exception
+
+
 class _Link:
-    """The socket. `send` and `receive` are for the main thread; a reader thread fills the inbox,
+    """The socket. `send` and `receive` are for the main thread; other threads fill the inbox,
     bounded by what the gateway admits at once.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = bytearray()
-        self._inbox: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ToEngine | _Prompt | None] = queue.SimpleQueue()
         self._finished = threading.Event()
         threading.Thread(target=self._read, name="gateway reader", daemon=True).start()
 
@@ -99,8 +111,15 @@ class _Link:
         except OSError as error:
             raise GatewayGoneError from error
 
-    def receive(self, *, wait: bool) -> ToEngine | None:
-        """The next frame; None if there is none and `wait` is false. Raises `GatewayGoneError`."""
+    def put(self, prompt: _Prompt) -> None:
+        """For the thread that encodes prompts."""
+        self._inbox.put(prompt)
+
+    def receive(self, *, wait: bool) -> ToEngine | _Prompt | None:
+        """The next frame or prompt; None if there is none and `wait` is false.
+
+        Raises `GatewayGoneError`.
+        """
         try:
             frame = self._inbox.get(block=wait)
         except queue.Empty:
@@ -169,28 +188,80 @@ def _give_up(link: _Link, code: str, message: str, status: int) -> int:
 
 def _run(engine: EngineLike, link: _Link) -> NoReturn:
     """Until `GatewayGoneError`. Frames are taken between steps; without work, waited for."""
-    while True:
-        frame = link.receive(wait=not engine.has_work)
-        while frame is not None:
-            _handle(engine, frame, link)
-            frame = link.receive(wait=False)
-        if engine.has_work:
-            engine.step(link.send)
+    with _Intake(engine, link) as intake:
+        while True:
+            frame = link.receive(wait=not engine.has_work)
+            while frame is not None:
+                intake.take(frame)
+                frame = link.receive(wait=False)
+            if engine.has_work:
+                engine.step(link.send)
 
 
-def _handle(engine: EngineLike, frame: ToEngine, link: _Link) -> None:
-    match frame:
-        case Start():
-            try:
-                link.send(engine.add(frame))
-            except EngineRequestError as error:
-                link.send(Rejected(frame.stream, error.code, error.message, error.param))
-        case Cancel():
-            engine.cancel(frame.stream)
-        case WantDrafts():
-            engine.want_drafts(frame.stream, frame.wanted)
-        case _:
-            assert_never(frame)
+class _Intake:
+    """Hands the gateway's frames to the engine, those of one stream in the order they came.
+
+    A prompt is turned into tokens on a thread of its own, so that a long one holds up nobody but
+    the prompts behind it; what else comes for its stream waits with it.
+    """
+
+    def __init__(self, engine: EngineLike, link: _Link) -> None:
+        self._engine = engine
+        self._link = link
+        self._encoder = ThreadPoolExecutor(1, "prompt encoder")
+        self._behind: dict[str, list[ToEngine]] = {}
+        """Frames that wait, by the stream whose prompt is being encoded."""
+
+    def __enter__(self) -> _Intake:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._encoder.shutdown(wait=False, cancel_futures=True)
+
+    def take(self, frame: ToEngine | _Prompt) -> None:
+        if isinstance(frame, _Prompt):
+            self._add(frame)
+            for waiting in self._behind.pop(frame.start.stream):
+                self.take(waiting)
+        elif frame.stream in self._behind:
+            self._behind[frame.stream].append(frame)
+        else:
+            self._handle(frame)
+
+    def _handle(self, frame: ToEngine) -> None:
+        match frame:
+            case Start():
+                self._behind[frame.stream] = []
+                self._encoder.submit(self._encode, frame)
+            case Cancel():
+                self._engine.cancel(frame.stream)
+            case WantDrafts():
+                self._engine.want_drafts(frame.stream, frame.wanted)
+            case _:
+                assert_never(frame)
+
+    def _encode(self, start: Start) -> None:
+        """On the encoder's thread."""
+        try:
+            outcome: Encoded | Exception = self._engine.encode(start)
+        except Exception as error:  # whatever it is, it is this one request's
+            outcome = error
+        self._link.put(_Prompt(start, outcome))
+
+    def _add(self, prompt: _Prompt) -> None:
+        start, outcome = prompt
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            self._link.send(self._engine.add(start, outcome))
+        except EngineRequestError as error:
+            self._link.send(Rejected(start.stream, error.code, error.message, error.param))
+        except (EngineError, GatewayGoneError):
+            raise
+        except Exception as error:
+            log.exception("stream %s could not be started", start.stream)
+            message = f"the engine could not start this request: {type(error).__name__}"
+            self._link.send(Rejected(start.stream, "internal", message, None))
 
 
 def decode_config(text: str) -> EngineConfig:

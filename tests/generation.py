@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.scheduling.scheduler import Scheduler
+    from engine.text.stream import TextStream
 
 
 def engine_on(model: Path | str, **settings: Any) -> Engine:
@@ -175,3 +176,8 @@ def generate(engine: Engine, *starts: Start) -> dict[str, Transcript]:
 def scheduler_of(engine: Engine) -> Scheduler:
     """To see what cannot be seen from outside: who was preempted, which blocks are free."""
     return engine._scheduler  # pyright: ignore[reportPrivateUsage]
+
+
+def text_of(engine: Engine, stream: str) -> TextStream:
+    """To disturb one stream's text."""
+    return engine._live[stream].text  # pyright: ignore[reportPrivateUsage]

@@ -125,6 +125,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
             max_rows=config.max_step_tokens,
         )
     checkpoint = target.checkpoint
+    table = TokenTable(checkpoint.tokenizer)
 
     def close() -> None:
         for one in runners:
@@ -138,8 +139,13 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         kernels=f"native ({pool.library.isa})" if native and pool else "torch",
         close=close,
         name=checkpoint.name,
-        prompts=PromptEncoder(checkpoint.tokenizer, has_chat_template=checkpoint.has_chat_template),
-        table=TokenTable(checkpoint.tokenizer),
+        prompts=PromptEncoder(
+            checkpoint.tokenizer,
+            has_chat_template=checkpoint.has_chat_template,
+            most_tokens=context - 1,
+            longest_token=table.longest,
+        ),
+        table=table,
         defaults=SamplingDefaults(
             temperature=checkpoint.defaults.temperature,
             top_p=checkpoint.defaults.top_p,

@@ -194,18 +194,6 @@ def weights_of(tensors: Mapping[str, torch.Tensor], matrices: WeightType) -> dic
     return weights
 
 
-class StepParts(NamedTuple):
-    """Where the last step's time went, in seconds."""
-
-    total: float
-    products: float
-    attention: float
-    rows: float
-    """Norms, rotation, quantisation, cache."""
-    stalled: float
-    """Waiting for a thread that the system had put aside."""
-
-
 class NativeRunner:
     """Runs steps of one model over its own KV cache. Used by one thread only."""
 
@@ -266,11 +254,18 @@ class NativeRunner:
             )
         return self._logits[: len(wanted), : self.model.shape.vocab]
 
-    @property
-    def last_step(self) -> StepParts:
+    def last_parts(self) -> dict[str, float]:
+        """Seconds of the last step; "stalled" is part of the others: waiting for a thread that the
+        system had put aside.
+        """
         step = self._step
-        parts = (step.total_ns, step.linear_ns, step.attention_ns, step.row_ns, step.stalled_ns)
-        return StepParts(*(part / 1e9 for part in parts))
+        parts = {
+            "products": step.linear_ns,
+            "attention": step.attention_ns,
+            "rows": step.row_ns,
+            "stalled": step.stalled_ns,
+        }
+        return {name: ns / 1e9 for name, ns in parts.items()}
 
     def judge(self, logits: NDArray[np.float32], items: Sequence[Judged]) -> list[Verdict]:
         """Verdicts on what follows each item's tokens; see `Sampler.verify`.

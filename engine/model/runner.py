@@ -52,6 +52,10 @@ class StepRunner(Protocol):
         """Verdicts on what follows each item's tokens; for each a row per draft token and one."""
         ...
 
+    def last_parts(self) -> dict[str, float]:
+        """Seconds of the last run by what they were spent on; empty where it is not known."""
+        ...
+
     def profile(self, num_blocks: int) -> StepCost: ...
 
     def close(self) -> None: ...
@@ -93,6 +97,9 @@ class Runner:
             )
             row += count
         return verdicts
+
+    def last_parts(self) -> dict[str, float]:
+        return {}
 
     def profile(self, num_blocks: int) -> StepCost:
         """Time steps of several row counts, as `profiled` does. Overwrites the cache."""

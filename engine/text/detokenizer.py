@@ -143,6 +143,11 @@ class TokenTable:
         # Most tokens are whole code points: their text is looked up, not decoded.
         self._text = [_text_or_none(data) for data in self._bytes]
 
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest token, at least 1."""
+        return max(1, *map(len, self._bytes)) if self._bytes else 1
+
     def token_bytes(self, token: int) -> bytes:
         return self._bytes[token] if token < len(self._bytes) else b""
 

@@ -1,45 +1,173 @@
-"""From a request's prompt or messages to tokens, by the model's own tokenizer and chat template."""
+# pyright: reportUnknownMemberType=false
+# transformers declares some of its types in part only.
+"""From a request's prompt or messages to tokens, by the model's own tokenizer and chat template.
+
+What a user writes inside a message is text, whatever it looks like: `<|im_end|>` typed into a chat
+ends nothing. A chat template puts special tokens around the messages as plain strings, so the
+tokenizer could not tell them from the user's. Here those of the template are renamed to something
+that nobody can type, before the text is split; the user's are then split as any other text.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import TemplateError
+from tokenizers import AddedToken, Tokenizer
 
 from engine.errors import EngineRequestError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+NORMALISED_SHARE = 4
+"""How many bytes of a text may become one when a tokenizer normalises it (composing accents, say);
+generous, for it only decides which prompts are refused unread.
+"""
+
+
+class Encoded(NamedTuple):
+    """A request's text as tokens."""
+
+    prompt: list[int]
+    at_start: bool
+    """Whether the completion begins a text of its own."""
+    prediction: list[int]
+    """The caller's guess at the output; empty: none."""
+
 
 class PromptEncoder:
-    """Encodes on the caller's thread; keeps no state of its own."""
+    """Encodes without holding Python's lock for long, so that another thread may do it while the
+    engine's goes on. Used by one thread at a time.
+    """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, has_chat_template: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        has_chat_template: bool,
+        most_tokens: int,
+        longest_token: int,
+    ) -> None:
+        """`most_tokens`: of a prompt. `longest_token` of the vocabulary, in bytes."""
         self._tokenizer = tokenizer
         self._has_chat_template = has_chat_template
+        self._most_tokens = most_tokens
+        plain = _copy(tokenizer)
+        self._plain = plain
+        self._bytes_per_token = longest_token * (NORMALISED_SHARE if plain.normalizer else 1)
+        self._chat = _Markup(tokenizer)
 
     def encode(self, prompt: str) -> list[int]:
-        """A raw prompt, with what the tokenizer puts before a text (BOS), if anything."""
-        return list(self._tokenizer(prompt).input_ids)
+        """A raw prompt, with what the tokenizer puts before a text (BOS), if anything. Special
+        tokens may be written into it. Raises EngineRequestError when it is longer than the context.
+        """
+        self._check_length(prompt, "prompt")
+        return _ids(self._plain, prompt, add_special_tokens=True)
 
-    def encode_continuation(self, text: str) -> list[int]:
-        """Text that stands in the middle: nothing is put before it."""
-        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+    def encode_prediction(self, text: str) -> list[int]:
+        """A guess at the output, as far as the context could hold it."""
+        head = text[: self._most_tokens * self._bytes_per_token]
+        return _ids(self._plain, head, add_special_tokens=False)[: self._most_tokens]
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """The chat template, up to where the assistant begins. Raises EngineRequestError."""
+        """The chat template, up to where the assistant begins. Raises EngineRequestError when the
+        template refuses the messages, or they are longer than the context.
+        """
         if not self._has_chat_template:
             raise EngineRequestError(
                 "invalid_value", "this model has no chat template: send `prompt`", "messages"
             )
+        for message in messages:
+            self._check_length(message["content"], "messages")
+        guarded = [{key: self._chat.guard(text) for key, text in m.items()} for m in messages]
         try:
             text = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
+                guarded, add_generation_prompt=True, tokenize=False
             )
         except TemplateError as error:
+            reason = self._chat.unguard(str(error))
             raise EngineRequestError(
-                "invalid_value", f"the model's chat template refuses this: {error}", "messages"
+                "invalid_value", f"the model's chat template refuses this: {reason}", "messages"
             ) from error
-        # The template writes BOS itself where the model wants one.
-        return self.encode_continuation(str(text))
+        self._check_length(str(text), "messages")
+        return self._chat.encode(str(text))
+
+    def _check_length(self, text: str, param: str) -> None:
+        """Refuse a text that is too long however it is split, before it is split."""
+        least = -(-len(text.encode("utf-8", "surrogatepass")) // self._bytes_per_token)
+        if least > self._most_tokens:
+            raise EngineRequestError(
+                "context_exceeded",
+                f"the prompt has {least} tokens or more; this model takes at most"
+                f" {self._most_tokens} and a completion of at least one",
+                param,
+            )
+
+
+class _Markup:
+    """Encodes rendered chat templates, in which only the template's special tokens count."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = _copy(tokenizer)
+        nonce = secrets.token_hex(8)
+        self._seam = f"\ufdd0{nonce}\ufdd1"
+        added = self._tokenizer.get_added_tokens_decoder()
+        specials = {id: token for id, token in added.items() if token.special}
+        self._aliases = {
+            token.content: f"\ufdd0{nonce}-{id}\ufdd1" for id, token in specials.items()
+        }
+        self._ids: dict[int, int] = {}
+        """The special token that an alias's id stands for."""
+        for id, token in specials.items():
+            alias = self._aliases[token.content]
+            self._tokenizer.add_tokens([_renamed(token, alias)])
+            alias_id = self._tokenizer.token_to_id(alias)
+            assert alias_id is not None
+            self._ids[alias_id] = id
+        # The special tokens themselves are text from here on.
+        self._tokenizer.encode_special_tokens = True
+        longest_first = sorted(self._aliases, key=len, reverse=True)
+        either = "|".join(map(re.escape, longest_first)) or r"(?!)"
+        self._special = re.compile(either)
+        self._begins_special = re.compile(f"(?={either})(.)", re.DOTALL)
+
+    def guard(self, text: str) -> str:
+        """With a seam inside everything that looks like a special token."""
+        return self._begins_special.sub(lambda match: match[1] + self._seam, text)
+
+    def unguard(self, text: str) -> str:
+        return text.replace(self._seam, "")
+
+    def encode(self, rendered: str) -> list[int]:
+        """Tokens of a template's output over guarded messages. The template writes BOS itself where
+        the model wants one.
+        """
+        named = self._special.sub(lambda match: self._aliases[match[0]], rendered)
+        ids = _ids(self._tokenizer, self.unguard(named), add_special_tokens=False)
+        return [self._ids.get(id, id) for id in ids]
+
+
+def _copy(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
+def _ids(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> list[int]:
+    # Of the library's ways to encode, only those for batches let other threads run.
+    return tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+
+
+def _renamed(token: AddedToken, content: str) -> AddedToken:
+    return AddedToken(
+        content,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=False,
+        special=False,
+    )

@@ -1,3 +1,5 @@
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# safetensors declares some of its types in part only.
 """What the engine promises about a stream's events, its ends and its errors."""
 
 from __future__ import annotations
@@ -6,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from safetensors.torch import load_file, save_file
 
 from engine.errors import EngineRequestError
-from engine.frames import ChatMessage, Drafted, Finished, Start, Step, Verified
+from engine.frames import ChatMessage, Drafted, Finished, Start, Step, StreamFailed, Verified
 from engine.scheduling.sequence import Status
+from engine.text.stream import TextStream
 from tests import models
-from tests.generation import Generation, engine_on, generate, request, scheduler_of
+from tests.generation import Generation, engine_on, generate, request, scheduler_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -352,3 +356,78 @@ def test_closed_engine_has_let_go(tiny: Path) -> None:
     engine.cancel("s")
     with pytest.raises(EngineRequestError, match="not loaded"):
         engine.add(request("t", PROMPT, drafter="ngram"))
+
+
+def failures(engine: Engine, *starts: Start) -> tuple[list[StreamFailed], dict[str, list[int]]]:
+    """What failed, and the tokens of all streams, run to the end."""
+    failed: list[StreamFailed] = []
+    tokens: dict[str, list[int]] = {start.stream: [] for start in starts}
+
+    def take(step: Step) -> None:
+        for event in step.events:
+            if isinstance(event, StreamFailed):
+                failed.append(event)
+            elif isinstance(event, Verified):
+                tokens[event.stream] += [token.id for token in event.tokens]
+
+    for start in starts:
+        engine.add(start)
+    while engine.has_work:
+        engine.step(take)
+        engine.check_integrity()
+    return failed, tokens
+
+
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+def test_engine_ends_a_request_whose_values_are_not_numbers_and_no_other(
+    kernels: str, tmp_path: Path
+) -> None:
+    """One token of the vocabulary has an embedding of NaN; one prompt holds that token."""
+    model = models.write(tmp_path / "model")
+    path = model / "model.safetensors"
+    tensors = load_file(path)
+    sick = models.tokenizer().backend_tokenizer.encode("~").ids
+    tensors["model.embed_tokens.weight"][sick] = float("nan")
+    save_file(tensors, path, {"format": "pt"})
+    engine = engine_on(model, kernels=kernels, dtype="float32")
+    healthy = request("healthy", PROMPT, max_tokens=12, ignore_eos=True, seed=3)
+    _, alone = failures(engine, healthy)
+    failed, tokens = failures(engine, request("sick", PROMPT + "~", max_tokens=12), healthy)
+    engine.close()
+    assert [(event.stream, event.code, event.retryable) for event in failed] == [
+        ("sick", "internal", False)
+    ]
+    assert tokens["healthy"] == alone["healthy"]
+    assert len(tokens["healthy"]) == 12
+    assert tokens["sick"] == []
+
+
+def test_engine_ends_a_request_it_stumbles_over_and_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = TextStream.verify
+
+    def stumble(self: TextStream, *arguments: Any) -> Any:
+        if self is texts["sick"]:
+            raise LookupError("planted")
+        return verify(self, *arguments)
+
+    texts: dict[str, TextStream] = {}
+    failed: list[StreamFailed] = []
+    for name in ("sick", "healthy"):
+        engine.add(request(name, PROMPT, max_tokens=12, ignore_eos=True))
+        texts[name] = text_of(engine, name)
+    monkeypatch.setattr(TextStream, "verify", stumble)
+    ends: dict[str, str] = {}
+
+    def take(step: Step) -> None:
+        failed.extend(event for event in step.events if isinstance(event, StreamFailed))
+        finished = [event for event in step.events if isinstance(event, Finished)]
+        ends.update((event.stream, event.reason) for event in finished)
+
+    while engine.has_work:
+        engine.step(take)
+        engine.check_integrity()
+    assert [event.stream for event in failed] == ["sick"]
+    assert "LookupError" in failed[0].message
+    assert ends == {"healthy": "length"}

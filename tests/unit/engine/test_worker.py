@@ -38,6 +38,7 @@ from engine.frames import (
 )
 from engine.loading.checkpoint import CheckpointError
 from engine.sampling.params import SamplingParams
+from engine.text.prompts import Encoded
 from engine.worker import EXIT_CONFIG, EXIT_FAILED, EngineLike, Progress, decode_config, serve
 
 if TYPE_CHECKING:
@@ -52,8 +53,14 @@ MakeEngine: TypeAlias = Callable[[EngineConfig, Progress], EngineLike]
 class CountingEngine:
     """Each stream says `word` per step, `max_tokens` times; `on_step` may interfere."""
 
-    def __init__(self, on_step: Callable[[], None] = lambda: None, word: str = "x") -> None:
+    def __init__(
+        self,
+        on_step: Callable[[], None] = lambda: None,
+        word: str = "x",
+        on_encode: Callable[[Start], None] = lambda start: None,
+    ) -> None:
         self.word = word
+        self.on_encode = on_encode
         self.left: dict[str, int] = {}
         self.wanted: dict[str, bool] = {}
         self.on_step = on_step
@@ -66,7 +73,12 @@ class CountingEngine:
     def has_work(self) -> bool:
         return bool(self.left)
 
-    def add(self, start: Start) -> Accepted:
+    def encode(self, start: Start) -> Encoded:
+        self.on_encode(start)
+        return Encoded([1], True, [])
+
+    def add(self, start: Start, encoded: Encoded) -> Accepted:
+        assert encoded.prompt == [1]
         if start.sampling.max_tokens > READY.context_length:
             raise EngineRequestError("context_exceeded", "too much", "max_tokens")
         self.left[start.stream] = start.sampling.max_tokens
@@ -202,6 +214,55 @@ def test_worker_takes_frames_between_steps() -> None:
     assert engine.wanted == {"a": True}
 
 
+def test_worker_goes_on_while_a_long_prompt_is_encoded() -> None:
+    encoding, go_on = threading.Event(), threading.Event()
+
+    def hold(start: Start) -> None:
+        if start.stream == "long":
+            encoding.set()
+            assert go_on.wait(30)
+
+    engine = CountingEngine(on_encode=hold)
+    with serving(counting(engine)) as (gateway, _):
+        gateway.receive()
+        gateway.send(start("a", max_tokens=60))
+        assert gateway.receive() == Accepted("a", 1, 7)
+        gateway.send(start("long"))
+        assert encoding.wait(30)
+        seen = [gateway.receive()]
+        while seen[-1] != Step([Finished("a", "length", TokenCounts())]):
+            seen.append(gateway.receive())
+        gateway.send(WantDrafts("long", True))
+        gateway.send(Cancel("long"))
+        go_on.set()
+        # What came meanwhile for its stream waited for it, and came in order.
+        assert gateway.receive() == Accepted("long", 1, 7)
+        drafted = Step([Drafted("long", "x", [])])
+        assert gateway.receive() == drafted
+        assert gateway.receive() == Step([Finished("long", "length", TokenCounts())])
+    assert engine.wanted == {"long": True}
+
+
+def test_worker_refuses_a_request_whose_prompt_cannot_be_encoded() -> None:
+    def fail(start: Start) -> None:
+        if start.stream == "long":
+            raise EngineRequestError("context_exceeded", "too long", "prompt")
+        if start.stream == "odd":
+            raise LookupError("a fault of ours")
+
+    with serving(counting(CountingEngine(on_encode=fail))) as (gateway, _):
+        gateway.receive()
+        gateway.send(start("long"))
+        assert gateway.receive() == Rejected("long", "context_exceeded", "too long", "prompt")
+        gateway.send(start("odd"))
+        refused = gateway.receive()
+        assert isinstance(refused, Rejected)
+        assert (refused.stream, refused.code) == ("odd", "internal")
+        assert "LookupError" in refused.message
+        gateway.send(start("b"))
+        assert gateway.receive() == Accepted("b", 1, 7)
+
+
 def test_worker_ends_without_fault_when_its_gateway_is_gone() -> None:
     engine = CountingEngine()
     with serving(counting(engine)) as (gateway, status):
@@ -305,7 +366,7 @@ def test_worker_ends_when_what_it_receives_is_no_frame(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "param", "message"),
     [
-        ('{"dtype": "int3"}', "dtype", "'int3'; allowed: bfloat16, float32$"),
+        ('{"dtype": "int3"}', "dtype", "'int3'; allowed: auto, bfloat16, float32, int4, int8$"),
         ('{"drafter": "x"}', "drafter", "'x'; allowed: model, ngram, none$"),
         ('{"block_size": 5}', "block_size", "5; allowed: 16, 32, 64$"),
         ('{"threads": 0}', "threads", "^Expected `int` >= 1$"),

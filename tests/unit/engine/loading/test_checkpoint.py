@@ -31,18 +31,19 @@ def edit(path: Path, **changes: Any) -> None:
 
 def refusal(spec: str | Path) -> CheckpointError:
     with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(str(spec), "float32")
+        load_checkpoint(str(spec)).tensors(None)
     return caught.value
 
 
 def test_checkpoint_holds_what_the_directory_holds(folder: Path) -> None:
     edit(folder / "generation_config.json", temperature=0.2, top_k=7, eos_token_id=[1, 5])
-    checkpoint = load_checkpoint(str(folder), "float32")
+    checkpoint = load_checkpoint(str(folder))
     weights = load_file(folder / "model.safetensors")
     assert checkpoint.name == "tiny"
     assert checkpoint.config.hidden_size == 64
-    assert checkpoint.tensors.keys() == weights.keys()
-    assert all(torch.equal(checkpoint.tensors[name], weights[name]) for name in weights)
+    assert checkpoint.tensors(None).keys() == weights.keys()
+    tensors = checkpoint.tensors(None)
+    assert all(torch.equal(tensors[name], weights[name]) for name in weights)
     assert checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("wet ☕")) == "wet ☕"
     assert checkpoint.has_chat_template
     assert checkpoint.defaults == GenerationDefaults(temperature=0.2, top_k=7)
@@ -51,14 +52,14 @@ def test_checkpoint_holds_what_the_directory_holds(folder: Path) -> None:
 
 
 def test_checkpoint_casts_weights_to_the_dtype_asked_for(folder: Path) -> None:
-    checkpoint = load_checkpoint(str(folder), "bfloat16")
-    assert {tensor.dtype for tensor in checkpoint.tensors.values()} == {torch.bfloat16}
+    tensors = load_checkpoint(str(folder)).tensors("bfloat16")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
 
 
 def test_checkpoint_works_without_template_and_generation_config(folder: Path) -> None:
     (folder / "generation_config.json").unlink()
     (folder / "chat_template.jinja").unlink()
-    checkpoint = load_checkpoint(str(folder), "float32")
+    checkpoint = load_checkpoint(str(folder))
     assert not checkpoint.has_chat_template
     assert checkpoint.defaults == GenerationDefaults()
     assert checkpoint.eos_token_ids == {1}
@@ -73,7 +74,7 @@ def test_checkpoint_joins_the_shards_of_an_index(folder: Path) -> None:
         save_file({name: weights[name] for name in members}, folder / shard)
     places = {name: shard for shard, members in shards.items() for name in members}
     edit(folder / "model.safetensors.index.json", weight_map=places)
-    assert load_checkpoint(str(folder), "float32").tensors.keys() == weights.keys()
+    assert load_checkpoint(str(folder)).tensors(None).keys() == weights.keys()
 
 
 @pytest.mark.parametrize("places", [None, ["a"], {"w": "../model.safetensors"}, {"w": "/a"}])
@@ -108,7 +109,7 @@ def test_checkpoint_refuses_sliding_window_attention(folder: Path) -> None:
     edit(folder / "config.json", **mistral, sliding_window=128)
     assert "sliding window" in refusal(folder).message
     edit(folder / "config.json", sliding_window=None)
-    assert load_checkpoint(str(folder), "float32").config.model_type == "mistral"
+    assert load_checkpoint(str(folder)).config.model_type == "mistral"
 
 
 def test_checkpoint_refuses_quantised_weights(folder: Path) -> None:
@@ -167,7 +168,7 @@ def test_checkpoint_converts_a_gguf_file_once_until_it_changes(
     file = tmp_path / "tiny.gguf"
     write_tiny_gguf(file)
     phases: list[str] = []
-    first = load_checkpoint(str(file), "float32", lambda phase, _: phases.append(phase))
+    first = load_checkpoint(str(file), lambda phase, _: phases.append(phase))
     assert first.name == "tiny"
     assert first.config.architectures == ["LlamaForCausalLM"]
     assert "converting the weights" in phases
@@ -175,12 +176,13 @@ def test_checkpoint_converts_a_gguf_file_once_until_it_changes(
     assert first.tokenizer.decode(first.tokenizer.encode(text)) == text
 
     phases.clear()
-    second = load_checkpoint(str(file), "float32", lambda phase, _: phases.append(phase))
+    second = load_checkpoint(str(file), lambda phase, _: phases.append(phase))
     assert "converting the weights" not in phases
-    assert all(torch.equal(t, second.tensors[name]) for name, t in first.tensors.items())
+    again = second.tensors(None)
+    assert all(torch.equal(t, again[name]) for name, t in first.tensors(None).items())
 
     os.utime(file, ns=(1, 1))
-    load_checkpoint(str(file), "float32", lambda phase, _: phases.append(phase))
+    load_checkpoint(str(file), lambda phase, _: phases.append(phase))
     assert "converting the weights" in phases
 
 
