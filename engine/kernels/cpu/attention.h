@@ -36,40 +36,86 @@ static void kv_write(const attention_t *a, void *layer, int block, int offset, i
     char *base = kv_block(a, layer, block, kv_head);
     size_t lane = (size_t)(offset / LANES) * a->head_dim * LANES + offset % LANES;
     size_t values = (size_t)a->block_size * a->head_dim + (size_t)offset * a->head_dim;
-    for (int d = 0; d < a->head_dim; d++) {
-        put(a, base, lane + (size_t)d * LANES, key[d]);
-        put(a, base, values + d, value[d]);
-    }
+    for (int d = 0; d < a->head_dim; d++) put(a, base, lane + (size_t)d * LANES, key[d]);
+    if (a->wide)
+        memcpy((float *)base + values, value, (size_t)a->head_dim * sizeof *value);
+    else
+        for (int d = 0; d < a->head_dim; d++)
+            ((uint16_t *)base)[values + d] = float_to_bf16(value[d]);
 }
 
 #define MAX_TOGETHER ROWS_FLOAT
 
-ALWAYS_INLINE void sums_of(const attention_t *a, const char *b, size_t stride, int count,
-                           const float *const *x, int R, f32x16 *y) {
-    if (a->wide)
-        float_sums(b, stride, 1, count, x, R, y);
-    else
-        float_sums(b, stride, 0, count, x, R, y);
+/* What one call works on: `rows` <= MAX_TOGETHER queries over the blocks of one sequence. */
+typedef struct {
+    const attention_t *a;
+    void *layer;
+    const int32_t *table;
+    int kv_head, rows, tokens, padded; /* padded: tokens rounded up to 16 */
+    const float *query[MAX_TOGETHER];  /* [head_dim] */
+    float *scores;                     /* [rows][padded] */
+} queries_t;
+
+/* scores[n][t] = query[n] . key[t], from the first dimension to the last. */
+ALWAYS_INLINE void scores_of(const queries_t *o, int wide, int R) {
+    const attention_t *a = o->a;
+    size_t element = wide ? 4 : 2;
+    for (int t = 0; t < o->padded; t += LANES) {
+        const char *keys = kv_block(a, o->layer, o->table[t / a->block_size], o->kv_head) +
+                           (size_t)(t % a->block_size) * a->head_dim * element;
+        f32x16 y[MAX_TOGETHER];
+        for (int n = 0; n < R; n++) y[n] = v_zero();
+        float_sums(keys, LANES, wide, a->head_dim, o->query, R, y);
+        for (int n = 0; n < R; n++) v_store(o->scores + (size_t)n * o->padded + t, y[n]);
+    }
 }
 
-/* As float_sums, for a row count known only at run time. */
-static void few_sums(const attention_t *a, const char *b, size_t stride, int count,
-                     const float *const *x, int rows, f32x16 *y) {
-    switch (rows) {
-        case 1: sums_of(a, b, stride, count, x, 1, y); break;
+/* y[n] = sum over tokens of scores[n][t] * value[t][d ... d + 15], from the first token on. */
+ALWAYS_INLINE void values_of(const queries_t *o, int d, int wide, int R, f32x16 *y) {
+    const attention_t *a = o->a;
+    size_t element = wide ? 4 : 2, dim = (size_t)a->head_dim;
+    f32x16 sums[MAX_TOGETHER];
+    for (int n = 0; n < R; n++) sums[n] = v_zero();
+    for (int t = 0; t < o->tokens; t += a->block_size) {
+        const char *values = kv_block(a, o->layer, o->table[t / a->block_size], o->kv_head) +
+                             ((size_t)a->block_size * dim + d) * element;
+        int here = o->tokens - t < a->block_size ? o->tokens - t : a->block_size;
+        const float *x = o->scores + t;
+        for (int k = 0; k < here; k++, values += dim * element, x++) {
+            f32x16 v =
+                wide ? v_load((const float *)values) : v_load_bf16((const uint16_t *)values);
+            for (int n = 0; n < R; n++)
+                sums[n] = v_fma(v_set(x[(size_t)n * o->padded]), v, sums[n]);
+        }
+    }
+    for (int n = 0; n < R; n++) y[n] = sums[n];
+}
+
+ALWAYS_INLINE void pass(const queries_t *o, int d, int R, f32x16 *y) {
+    if (d < 0 && o->a->wide) scores_of(o, 1, R);
+    else if (d < 0) scores_of(o, 0, R);
+    else if (o->a->wide) values_of(o, d, 1, R, y);
+    else values_of(o, d, 0, R, y);
+}
+
+/* The scores (d < 0) or sixteen dimensions of the result; each row count is a constant in its own
+ * copy, so that sums stay in registers. */
+static void attend_pass(const queries_t *o, int d, f32x16 *y) {
+    switch (o->rows) {
+        case 1: pass(o, d, 1, y); break;
 #if !defined(WETINK_AVX2) && !defined(WETINK_AVX512)
         default: __builtin_unreachable();
 #else
-        case 2: sums_of(a, b, stride, count, x, 2, y); break;
-        case 3: sums_of(a, b, stride, count, x, 3, y); break;
+        case 2: pass(o, d, 2, y); break;
+        case 3: pass(o, d, 3, y); break;
 #if defined(WETINK_AVX512)
-        case 4: sums_of(a, b, stride, count, x, 4, y); break;
-        case 5: sums_of(a, b, stride, count, x, 5, y); break;
-        case 6: sums_of(a, b, stride, count, x, 6, y); break;
-        case 7: sums_of(a, b, stride, count, x, 7, y); break;
-        default: sums_of(a, b, stride, count, x, 8, y);
+        case 4: pass(o, d, 4, y); break;
+        case 5: pass(o, d, 5, y); break;
+        case 6: pass(o, d, 6, y); break;
+        case 7: pass(o, d, 7, y); break;
+        default: pass(o, d, 8, y);
 #else
-        default: sums_of(a, b, stride, count, x, 4, y);
+        default: pass(o, d, 4, y);
 #endif
 #endif
     }
@@ -100,39 +146,27 @@ static void attend(const attention_t *a, void *layer, const int32_t *table, int 
                    float *scores) {
     int group = a->heads / a->kv_heads, queries = rows * group, dim = a->head_dim;
     int tokens = start + rows, padded = (tokens + LANES - 1) / LANES * LANES;
-    size_t element = a->wide ? 4 : 2;
+    queries_t o = {.a = a, .layer = layer, .table = table, .kv_head = kv_head};
+    o.tokens = tokens, o.padded = padded, o.scores = scores;
     for (int first = 0; first < queries; first += MAX_TOGETHER) {
-        int count = queries - first < MAX_TOGETHER ? queries - first : MAX_TOGETHER;
-        const float *x[MAX_TOGETHER];
         float inverse[MAX_TOGETHER];
         f32x16 y[MAX_TOGETHER];
-        for (int n = 0; n < count; n++)
-            x[n] = q + (size_t)((first + n) / group) * q_stride + (size_t)((first + n) % group) * dim;
-        for (int t = 0; t < padded; t += LANES) {
-            const char *keys = kv_block(a, layer, table[t / a->block_size], kv_head) +
-                               (size_t)(t % a->block_size) * dim * element;
-            for (int n = 0; n < count; n++) y[n] = v_zero();
-            few_sums(a, keys, LANES, dim, x, count, y);
-            for (int n = 0; n < count; n++) v_store(scores + (size_t)n * padded + t, y[n]);
-        }
-        for (int n = 0; n < count; n++)
+        o.rows = queries - first < MAX_TOGETHER ? queries - first : MAX_TOGETHER;
+        for (int n = 0; n < o.rows; n++)
+            o.query[n] =
+                q + (size_t)((first + n) / group) * q_stride + (size_t)((first + n) % group) * dim;
+        attend_pass(&o, -1, NULL);
+        for (int n = 0; n < o.rows; n++)
             inverse[n] =
                 softmax(scores + (size_t)n * padded, start + (first + n) / group + 1, padded);
         for (int d = 0; d < dim; d += LANES) {
-            for (int n = 0; n < count; n++) y[n] = v_zero();
-            for (int t = 0; t < tokens; t += a->block_size) {
-                const char *values = kv_block(a, layer, table[t / a->block_size], kv_head) +
-                                     ((size_t)a->block_size * dim + d) * element;
-                for (int n = 0; n < count; n++) x[n] = scores + (size_t)n * padded + t;
-                int here = tokens - t < a->block_size ? tokens - t : a->block_size;
-                few_sums(a, values, (size_t)dim, here, x, count, y);
-            }
-            for (int n = 0; n < count; n++) {
+            attend_pass(&o, d, y);
+            for (int n = 0; n < o.rows; n++) {
                 int query = first + n;
                 /* A sum that went on over tokens of weight zero may have lost a zero's sign. */
-                f32x16 o = v_add(v_mul(y[n], v_set(inverse[n])), v_zero());
+                f32x16 sum = v_add(v_mul(y[n], v_set(inverse[n])), v_zero());
                 v_store(out + (size_t)(query / group) * out_stride +
-                            (size_t)(query % group) * dim + d, o);
+                            (size_t)(query % group) * dim + d, sum);
             }
         }
     }

@@ -67,28 +67,22 @@ static inline float block_largest(const float *x) {
     return bits_to_float((uint32_t)most);
 }
 
-/* Row `row` of `x` as int8 per 32: q = round(x / scale), scale = largest |x| / 127. What is no
- * number shows in the scale or the sum, and so in every product. */
+/* Block `block` of row `row` as int8: q = round(x / scale), scale = largest |x| / 127. What is no
+ * number shows in the scale or the sum, and so in every product. x: the block's 32 inputs. */
+static inline void quantise_block(const float *x, rows_t *to, int row, int block) {
+    float largest = block_largest(x), scale = largest / 127.0f;
+    float inverse = largest >= SMALLEST_LARGEST ? 127.0f / largest : 0.0f;
+    f32x16 low = v_round(v_mul(v_load(x), v_set(inverse)));
+    f32x16 high = v_round(v_mul(v_load(x + LANES), v_set(inverse)));
+    size_t at = (size_t)row * (to->in / BLOCK) + block;
+    int32_t total = v_store_int8(to->q + at * BLOCK, low, high);
+    to->scale[at] = scale;
+    to->sum[at] = scale * (float)total;
+    to->whole[at] = total;
+}
+
 static inline void quantise_row(const float *x, rows_t *to, int row) {
-    int blocks = to->in / BLOCK;
-    int8_t *q = to->q + (size_t)row * to->in;
-    for (int b = 0; b < blocks; b++, x += BLOCK, q += BLOCK) {
-        f32x16 low = v_load(x), high = v_load(x + LANES);
-        float largest = block_largest(x), scale = largest / 127.0f;
-        float inverse = largest >= SMALLEST_LARGEST ? 127.0f / largest : 0.0f;
-        float rounded[BLOCK];
-        v_store(rounded, v_round(v_mul(low, v_set(inverse))));
-        v_store(rounded + LANES, v_round(v_mul(high, v_set(inverse))));
-        int32_t total = 0;
-        for (int i = 0; i < BLOCK; i++) {
-            q[i] = (int8_t)(int32_t)rounded[i];
-            total += q[i];
-        }
-        size_t at = (size_t)row * blocks + b;
-        to->scale[at] = scale;
-        to->sum[at] = scale * (float)total;
-        to->whole[at] = total;
-    }
+    for (int b = 0; b < to->in / BLOCK; b++) quantise_block(x + b * BLOCK, to, row, b);
 }
 
 /* ---- one block of 32 inputs, 16 outputs, R rows: exact integer sums, as floats ---- */

@@ -296,27 +296,41 @@ static void add_tiles(void *context, int piece, int thread) {
 }
 
 /* silu(gate) * up (Shazeer 2020), from a tile of gates and the tile of ups behind it. */
-static void activate_tiles(void *context, int piece, int thread) {
+static void activate_tile(runner_t *s, int t, int row, int rows) {
+    f32x16 gate[MAX_TILE_ROWS], up[MAX_TILE_ROWS];
+    linear_tile(s->weight, 2 * t, s->from, row, rows, gate);
+    linear_tile(s->weight, 2 * t + 1, s->from, row, rows, up);
+    for (int i = 0; i < rows; i++) {
+        f32x16 e = v_exp(v_sub(v_zero(), gate[i]));
+        f32x16 silu = v_div(gate[i], v_add(v_set(1.0f), e));
+        v_store(s->activated + (size_t)(row + i) * s->m.intermediate + (size_t)t * LANES,
+                v_mul(silu, up[i]));
+    }
+}
+
+/* A piece is a run of quantisation blocks, so that they are ready for the next product at once. */
+static void activate_blocks(void *context, int piece, int thread) {
     runner_t *s = context;
     (void)thread;
-    int from, to, most = rows_at_once(s->weight);
-    cut(s->m.intermediate / LANES, s->pieces, piece, &from, &to);
-    for (int t = from; t < to; t++)
+    int from, to, most = rows_at_once(s->weight), integer = is_integer(&s->layer->down);
+    cut(s->m.intermediate / BLOCK, s->pieces, piece, &from, &to);
+    for (int b = from; b < to; b++)
         for (int r = 0; r < s->count; r += most) {
             int n = s->count - r < most ? s->count - r : most;
-            f32x16 gate[MAX_TILE_ROWS], up[MAX_TILE_ROWS];
-            linear_tile(s->weight, 2 * t, s->from, r, n, gate);
-            linear_tile(s->weight, 2 * t + 1, s->from, r, n, up);
-            for (int i = 0; i < n; i++) {
-                f32x16 e = v_exp(v_sub(v_zero(), gate[i]));
-                f32x16 silu = v_div(gate[i], v_add(v_set(1.0f), e));
-                v_store(s->activated + (size_t)(r + i) * s->m.intermediate + (size_t)t * LANES,
-                        v_mul(silu, up[i]));
-            }
+            for (int t = 0; t < BLOCK / LANES; t++)
+                activate_tile(s, b * (BLOCK / LANES) + t, r, n);
+            for (int i = r; integer && i < r + n; i++)
+                quantise_block(s->activated + (size_t)i * s->m.intermediate + (size_t)b * BLOCK,
+                               &s->activated_rows, i, b);
         }
 }
 
 /* ---- attention ---- */
+
+/* Whether what one key-value head yields is whole blocks to quantise. */
+static int heads_are_blocks(const model_t *m) {
+    return m->heads / m->kv_heads * m->head_dim % BLOCK == 0;
+}
 
 static void attend_unit(void *context, int piece, int thread) {
     runner_t *s = context;
@@ -329,6 +343,11 @@ static void attend_unit(void *context, int piece, int thread) {
     attend(&s->attention, s->layer_cache, span->blocks, kv_head, span->start + unit.row, unit.rows,
            s->qkv + row * s->to_stride + at, s->to_stride, s->attended + row * out_stride + at,
            out_stride, s->scores[thread]);
+    if (!is_integer(&s->layer->out) || !heads_are_blocks(m)) return;
+    for (int r = (int)row; r < (int)row + unit.rows; r++)
+        for (int b = 0; b < group * m->head_dim / BLOCK; b++)
+            quantise_block(s->attended + r * out_stride + at + (size_t)b * BLOCK,
+                           &s->attended_rows, r, (int)at / BLOCK + b);
 }
 
 static int lay_out(runner_t *s, step_t *step) {
@@ -373,6 +392,7 @@ static void forward(runner_t *s, step_t *step) {
     over_rows(s, embed_rows, rows);
     for (int n = 0; n < m->layers; n++) {
         const layer_t *layer = &m->layer[n];
+        s->layer = layer;
         s->layer_cache = s->cache + (size_t)n * s->layer_bytes;
 
         norm(s, layer->attention_norm, &layer->qkv, NULL, rows);
@@ -383,12 +403,13 @@ static void forward(runner_t *s, step_t *step) {
         int64_t begun = now_ns();
         run_job(s->pool, attend_unit, s, s->units * m->kv_heads);
         step->attention_ns += now_ns() - begun;
-        over_tiles(s, add_tiles, &layer->out, &s->attended_rows, rows, 0, tiles_of(m->hidden));
+        over_tiles(s, add_tiles, &layer->out, &s->attended_rows, rows, heads_are_blocks(m),
+                   tiles_of(m->hidden));
 
         norm(s, layer->mlp_norm, &layer->gate_up, NULL, rows);
-        over_tiles(s, activate_tiles, &layer->gate_up, &s->hidden_rows, rows, 1,
-                   m->intermediate / LANES);
-        over_tiles(s, add_tiles, &layer->down, &s->activated_rows, rows, 0, tiles_of(m->hidden));
+        over_tiles(s, activate_blocks, &layer->gate_up, &s->hidden_rows, rows, 1,
+                   m->intermediate / BLOCK);
+        over_tiles(s, add_tiles, &layer->down, &s->activated_rows, rows, 1, tiles_of(m->hidden));
     }
     if (!step->wanted) return;
     norm(s, m->norm, &m->head, step->wanted_rows, step->wanted);

@@ -77,6 +77,14 @@ ALWAYS_INLINE f32x16 v_first(f32x16 v, int count, float other) {
     return _mm512_mask_blend_ps(keep, _mm512_set1_ps(other), v);
 }
 
+/* Whole numbers from -127 to 127, stored as int8, and their sum. */
+ALWAYS_INLINE int32_t v_store_int8(int8_t *p, f32x16 low, f32x16 high) {
+    __m512i a = _mm512_cvttps_epi32(low), b = _mm512_cvttps_epi32(high);
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a));
+    _mm_storeu_si128((__m128i *)(p + LANES), _mm512_cvtepi32_epi8(b));
+    return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+}
+
 #elif defined(WETINK_AVX2)
 
 #include <immintrin.h>
@@ -192,6 +200,21 @@ ALWAYS_INLINE f32x16 v_first(f32x16 v, int count, float other) {
     V_EACH(i < count ? v.v[i] : other)
 }
 
+#endif
+
+#if !defined(WETINK_AVX512)
+/* Whole numbers from -127 to 127, stored as int8, and their sum. */
+ALWAYS_INLINE int32_t v_store_int8(int8_t *p, f32x16 low, f32x16 high) {
+    float x[2 * LANES];
+    v_store(x, low);
+    v_store(x + LANES, high);
+    int32_t total = 0;
+    for (int i = 0; i < 2 * LANES; i++) {
+        p[i] = (int8_t)(int32_t)x[i];
+        total += p[i];
+    }
+    return total;
+}
 #endif
 
 /* Sum of the lanes through one fixed tree: halves are added, four times. */
