@@ -149,7 +149,7 @@ def test_compiler_is_the_systems_then_the_wheels_then_none(
 ) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with pytest.raises(NoKernelsError, match=r"install gcc or clang, or `pip install ziglang`"):
         compiler()
     (tmp_path / "ziglang").mkdir()

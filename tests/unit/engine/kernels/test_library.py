@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +20,9 @@ from engine.kernels.library import (
     load,
 )
 from tests.unit.engine.kernels.probes import ISAS, SOURCES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_structures_lie_in_memory_as_in_c(tmp_path: Path) -> None:
@@ -43,7 +46,7 @@ def test_structures_lie_in_memory_as_in_c(tmp_path: Path) -> None:
         for field, offset in fields
     ]
     source = tmp_path / "layout.c"
-    source.write_text('#include "step.c"\n' + "\n".join(checks).replace("'", '"'))
+    source.write_text('#include "step.c"\n' + "\n".join(checks))
     command = [*compiler(), "-std=gnu11", "-fsyntax-only", f"-I{SOURCES}", str(source)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -1,7 +1,10 @@
+# pyright: reportUnknownMemberType=false
+# torch declares some of its types in part only.
 """The kernels' sampler against its reference, engine/sampling/sampler.py, token by token."""
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,7 +50,7 @@ class Case(NamedTuple):
 def row_of(random: np.random.Generator) -> Floats:
     """Smooth, spiky, tied or flat; some with tokens ruled out, few with what is no number."""
     x = (random.choice([0.01, 1.0, 4.0, 40.0]) * random.standard_normal(VOCAB)).astype(np.float32)
-    match random.integers(8):
+    match int(random.integers(8)):
         case 0:
             x = np.rint(x)  # ties everywhere
         case 1:
@@ -58,7 +61,7 @@ def row_of(random: np.random.Generator) -> Floats:
         case _:
             pass
     if random.random() < ODD_SHARE:
-        match random.integers(4):
+        match int(random.integers(4)):
             case 0:
                 x[:] = np.nan
             case 1:
@@ -187,8 +190,6 @@ def test_row_that_is_no_number_fails_its_sequence_alone(odd: float, temperature:
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1, 123456789])
 @pytest.mark.parametrize("position", [0, 1, 7, 100_000])
 def test_noise_is_of_the_same_words_as_numpys(seed: int, position: int) -> None:
-    import ctypes
-
     words = np.empty(1600, np.uint32)
     probe().call("words", ctypes.c_uint64(seed), ctypes.c_uint64(position), words, 200)
     assert np.array_equal(words, philox_words(seed, position, 1600))
@@ -200,7 +201,7 @@ def test_noise_is_numpys_and_never_more_than_its_bound() -> None:
     edges = [word + offset for word in ones for offset in (-1, 0, 1)]
     special = np.array([word for word in edges if 0 <= word < 1 << 32], np.uint32)
     random = np.random.default_rng(8).integers(0, 1 << 32, 200_000, dtype=np.uint32)
-    words = np.concatenate([special, random, ~(random >> 16)])
+    words = np.concatenate([special, random, ~(random >> 16)]).astype(np.uint32)
     noise, bound = np.empty(len(words)), np.empty(len(words))
     probe().call("gumbel", words, noise, bound, len(words))
     assert np.allclose(noise, gumbel(words), rtol=1e-14, atol=1e-14)
