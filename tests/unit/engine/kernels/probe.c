@@ -57,9 +57,9 @@ EXPORT void probe_quantise(float *x, int in, int8_t *q, float *scale, float *sum
 EXPORT void probe_weight_row(const weight_t *w, int index, float *to) { weight_row(w, index, to); }
 
 /* keys, values [tokens][kv heads][head_dim] */
-EXPORT void probe_kv_write(const attention_t *a, void *layer, const int32_t *table, int tokens,
+EXPORT void probe_kv_write(const attention_t *a, void *layer, const int32_t *table, int from, int to,
                            const float *keys, const float *values) {
-    for (int t = 0; t < tokens; t++)
+    for (int t = from; t < to; t++)
         for (int h = 0; h < a->kv_heads; h++) {
             size_t at = ((size_t)t * a->kv_heads + h) * a->head_dim;
             kv_write(a, layer, table[t / a->block_size], t % a->block_size, h, keys + at,
