@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer
 
 from engine.errors import EngineError
+from engine.loading.blocks import BLOCKS_FILE
 from engine.loading.pull import (
     EMBEDDED_MODEL,
-    GGUF_FILE,
     LAYOUT,
     Progress,
     PullError,
@@ -82,9 +82,11 @@ class Checkpoint:
         return _load_tensors(self.folder, None if dtype is None else DTYPES[dtype])
 
     @property
-    def gguf(self) -> Path | None:
-        """The GGUF file it was converted from, if it was."""
-        path = self.folder / GGUF_FILE
+    def blocks(self) -> Path | None:
+        """The quantised weights of the GGUF file it was converted from, if the kernels take them as
+        they are.
+        """
+        path = self.folder / BLOCKS_FILE
         return path if path.is_file() else None
 
 
@@ -152,11 +154,7 @@ def _converted(path: Path, progress: Progress) -> Path:
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     target = cache_folder() / "converted" / f"{path.stem}-{key}"
 
-    def build(folder: Path) -> None:
-        convert_gguf(path, folder, progress)
-        (folder / GGUF_FILE).symlink_to(path)
-
-    return build_once(target, build, progress)
+    return build_once(target, lambda folder: convert_gguf(path, folder, progress), progress)
 
 
 def _from_hub(name: str, progress: Progress) -> Path:

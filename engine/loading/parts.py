@@ -15,8 +15,8 @@ from engine.errors import EngineConfigError
 from engine.kernels.build import NoKernelsError
 from engine.kernels.library import Pool
 from engine.kernels.library import load as load_library
+from engine.loading.blocks import load_blocks
 from engine.loading.checkpoint import Checkpoint, load_checkpoint
-from engine.loading.weights import read_gguf
 from engine.model.kv_cache import KVCache
 from engine.model.llama import LlamaModel, ModelShape
 from engine.model.native import NativeModel, NativeRunner, Rotary, weights_of
@@ -292,8 +292,8 @@ def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> N
     shape = model_shape(checkpoint.config)
     rotary = _rotary(checkpoint.config)
     weights = None
-    if config.dtype == "auto" and checkpoint.gguf is not None:
-        weights = read_gguf(checkpoint.gguf, heads=shape.heads, kv_heads=shape.kv_heads)
+    if config.dtype == "auto" and checkpoint.blocks is not None:
+        weights = load_blocks(checkpoint.blocks)
     if weights is None:
         asked = "bfloat16" if config.dtype == "auto" else config.dtype
         weights = weights_of(checkpoint.tensors(None), asked)

