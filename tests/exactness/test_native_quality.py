@@ -139,8 +139,8 @@ def test_quality_test_finds_activations_with_one_bit_less() -> None:
     assert divergence(log_probabilities("as stored", coarse)) > BOUNDS["as stored"].divergence
 
 
-# In float32 the answer's first token is nearly a tie: "The" has -1.86 nats, "L" -1.96. With the file's
-# own int4 blocks (also "auto") "L" is ahead, -1.84 to -2.18, and the answer leaves Paris out.
+# In float32 the answer's first token is nearly a tie: "The" has -1.86 nats, "L" -1.96. With the
+# file's own int4 blocks (also "auto") "L" is ahead, -1.84 to -2.18, and the answer has no Paris.
 NEAR_TIE = pytest.mark.xfail(
     raises=AssertionError, reason="int4 turns a near tie: the answer begins with L'Étoile"
 )
