@@ -13,8 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.app import create_app
+from gateway.delivery.connection import ABORT_EXTENSION
 from gateway.errors import ConfigError
-from gateway.outlet import ABORT_EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -32,7 +32,7 @@ BACKLOG = 1024
 
 
 class _HttpProtocol(HttpToolsProtocol):
-    """Lets the application cut a connection whose reader is stuck (`Outlet.abort`)."""
+    """Lets the application cut a connection whose reader is stuck (`Connection.abort`)."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -132,7 +132,9 @@ def test_draft_leaves_before_its_verification(engine: Engine) -> None:
     order: list[tuple[str, int]] = []
 
     def emit(step: Step) -> None:
-        kinds = {type(event).__name__ for event in step.events if not isinstance(event, Finished)}
+        kinds = {
+            type(event).__name__ for _, event in step.events if not isinstance(event, Finished)
+        }
         assert len(kinds) == 1
         order.append((kinds.pop(), len(sequence.tokens) - sequence.prompt_length))
 
@@ -280,6 +282,43 @@ def test_continued_stream_that_was_complete_ends_at_once(engine: Engine) -> None
     assert (stream.text, stream.reason, stream.counts.completion) == ("", "length", count)
 
 
+def test_continued_stream_counts_on_from_the_last_event_of_the_engine_before(
+    engine: Engine,
+) -> None:
+    usual: dict[str, Any] = {
+        "drafter": "model",
+        "draft_length": 3,
+        "max_tokens": 30,
+        "ignore_eos": True,
+        "temperature": 0.0,
+    }
+    verified: list[Verified] = []
+
+    def emit(step: Step) -> None:
+        verified.extend(event for _, event in step.events if isinstance(event, Verified))
+
+    engine.add(request("s", PROMPT, **usual))
+    while engine.has_work:
+        engine.step(emit)
+    before = verified[2]
+    tokens = [token for event in verified[:3] for token in event.tokens]
+    start = request(
+        "s",
+        PROMPT,
+        committed=[token.id for token in tokens],
+        committed_chars=sum(token.n for token in tokens),
+        **usual,
+    )
+    told = msgspec.structs.replace(start, counts=before.counts)
+    counts = generate(engine, start)["s"].counts
+    counts_on = generate(engine, told)["s"].counts
+    for name in ("drafted", "accepted", "steps"):
+        own = getattr(counts, name)
+        assert own > 0
+        assert getattr(counts_on, name) == getattr(before.counts, name) + own
+    assert counts_on.completion == counts.completion == 30
+
+
 def test_counts_add_up(engine: Engine) -> None:
     start = request("s", PROMPT, drafter="model", draft_length=3, max_tokens=30, ignore_eos=True)
     counts = generate(engine, start)["s"].counts
@@ -321,7 +360,7 @@ def test_confidences_of_a_draft_are_chances(engine: Engine) -> None:
 
     def emit(step: Step) -> None:
         nonlocal seen
-        for event in step.events:
+        for _, event in step.events:
             if isinstance(event, Drafted):
                 seen += len(event.tokens)
                 confidences = [token.confidence for token in event.tokens]
