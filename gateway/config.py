@@ -181,7 +181,7 @@ def _bad_setting(error: msgspec.ValidationError) -> ConfigError:
 
 def _from_env(env: Mapping[str, str]) -> dict[str, object]:
     """`WETINK_SERVER_PORT=0` → `server.port`; lists are comma-separated. Variables that name no
-    section of ours are somebody else's.
+    section of ours belong to somebody else.
     """
     found: dict[str, object] = {}
     for section in msgspec.structs.fields(GatewayConfig):

@@ -114,7 +114,7 @@ def make_server(
 
 
 def bind(config: GatewayConfig) -> socket.socket:
-    """A listening socket. Raises ConfigError when the address cannot be had."""
+    """A listening socket. Raises ConfigError when the address is not available."""
     host, port = config.server.host, config.server.port
     listener: socket.socket | None = None
     try:
@@ -145,7 +145,7 @@ async def serve(
 ) -> None:
     """Serves until a signal comes. `on_ready` is called with the URL once requests can be served.
 
-    Raises ConfigError when the address cannot be had, BackendError when the backend cannot start.
+    Raises ConfigError when it cannot listen there, BackendError when the backend cannot start.
     """
     listener = bind(config)
     server = make_server(config, backend)

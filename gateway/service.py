@@ -129,7 +129,7 @@ class Gateway:
         known = ", ".join(model.id for model in models)
         raise RequestError(
             ErrorCode.UNKNOWN_MODEL,
-            f"unknown model {(name or '')[:80]!r}; served are {known}",
+            f"unknown model {(name or '')[:80]!r}; this gateway serves {known}",
             "model",
         )
 

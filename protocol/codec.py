@@ -148,7 +148,7 @@ def _require_token_ids(request: GenerationRequest, prefix: str) -> None:
         if not (key.isascii() and key.isdecimal()):
             raise RequestError(
                 ErrorCode.INVALID_VALUE,
-                f"{prefix}logit_bias: {key!r} is no token id (a non-negative decimal integer)",
+                f"{prefix}logit_bias: {key!r} is not a token id (a non-negative decimal integer)",
                 f"{prefix}logit_bias.{key}",
             )
 

@@ -82,7 +82,9 @@ class ReceivedPart:
     def require_at(self, at: int, held: int) -> None:
         """`at` is exactly where the text held ends: nothing was lost, nothing comes twice."""
         if at != held:
-            raise RemoteProtocolError(f"at is {at}, this reader is at {held}", ErrorCode.GAP)
+            raise RemoteProtocolError(
+                f"the event applies at {at}, the text held ends at {held}", ErrorCode.GAP
+            )
 
     def require_empty_tail(self) -> None:
         if self.tail:

@@ -198,17 +198,21 @@ class Receiver:
     def _require_same_terms(self, event: Open) -> None:
         """Version and unit are those asked for, the stream is the one read so far."""
         if event.v != PROTOCOL_VERSION:
-            raise RemoteProtocolError(f"protocol version {event.v}, not {PROTOCOL_VERSION}")
+            raise RemoteProtocolError(
+                f"the server speaks version {event.v}, not {PROTOCOL_VERSION}"
+            )
         if event.offsets is not self.unit:
-            raise RemoteProtocolError(f"offsets in {event.offsets}, not {self.unit}")
+            raise RemoteProtocolError(f"offsets are in {event.offsets}, not in {self.unit}")
         if self.stream not in (None, event.stream):
-            raise RemoteProtocolError(f"stream {event.stream}, not {self.stream}")
+            raise RemoteProtocolError(f"this is stream {event.stream}, expected {self.stream}")
 
     def _require_open_at_cursor(self, event: Open) -> None:
         expected = self._cursor or Cursor(event.epoch, 0, 0)
         found = Cursor(event.epoch, event.part, event.at)
         if found != expected:
-            raise RemoteProtocolError(f"open at {found}, not {expected}", ErrorCode.GAP)
+            raise RemoteProtocolError(
+                f"the stream opens at {found}, expected {expected}", ErrorCode.GAP
+            )
 
     def _commit(self, event: Commit) -> Change:
         part = self.parts[-1]
@@ -236,7 +240,7 @@ class Receiver:
 
     def _require_digest(self, event: Finish) -> None:
         if self._whole and event.digest != self._sha256.hexdigest():
-            raise RemoteProtocolError("the digest is not that of the text received")
+            raise RemoteProtocolError("the digest does not match the text received")
 
     def _end(self, event: Error) -> Change | None:
         if self.state is State.OPEN:

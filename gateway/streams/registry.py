@@ -103,7 +103,7 @@ class StreamRegistry:
         if stream_id in self._expired:
             raise RequestError(
                 ErrorCode.STREAM_EXPIRED,
-                f"this stream ended and is kept for {self._delivery.retention_s:g} s only",
+                f"this stream has ended and was kept for {self._delivery.retention_s:g} s",
                 "stream",
             )
         if cursor is not None and cursor.epoch != self.epoch:

@@ -56,7 +56,7 @@ def read_query(request: Request) -> AttachQuery:
 def read_cursor(request: Request, query: AttachQuery) -> Cursor | None:
     """A browser that reconnects repeats its URL and adds the header, so the header wins.
 
-    Raises RequestError for what is no cursor.
+    Raises RequestError for a malformed cursor.
     """
     last_event_id = request.headers.get(LAST_EVENT_ID)
     if last_event_id:

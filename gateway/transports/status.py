@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def health(_request: Request) -> ASGIApp:
-    """The process answers; nothing is said about the model."""
+    """The process answers; this says nothing about the model."""
     return json_response({"status": "ok"})
 
 

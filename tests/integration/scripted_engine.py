@@ -5,7 +5,7 @@ word of a prompt what a stream does; the rest of the prompt is its text, one tok
 the token's id being the code point.
 
     model   "fatal": says Fatal and ends; "exit": ends without connecting;
-            "garbage": sends what is no frame; "deaf": does not end when its gateway is gone
+            "garbage": sends data that is not a frame; "deaf": does not end when its gateway is gone
     say     commits the text in three verifications, each after a draft whose end is wrong
     stall   commits the first half, drafts the rest and waits; continued by a restarted engine, it
             goes on to the end

@@ -83,7 +83,7 @@ def removed(events: list[ServerEvent]) -> int:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.3])
-async def test_subscribers_end_with_same_text_under_every_policy(
+async def test_attachments_end_with_same_text_under_every_policy(
     url: str, temperature: float
 ) -> None:
     messages = [{"role": "user", "content": PROMPT}]

@@ -20,7 +20,7 @@ export interface Usage {
   readonly rejected_tokens: number;
 }
 
-/** What one subscription saw. Lengths in its offset unit, times in milliseconds. */
+/** What one attachment saw. Lengths in its offset unit, times in milliseconds. */
 export interface Stats {
   readonly ttfv_ms: number | null;
   readonly ttc_ms: number | null;

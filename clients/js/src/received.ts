@@ -123,7 +123,7 @@ export class ReceivedPart implements PartText {
 
 /** `at` is exactly where the text held ends: nothing was lost, nothing comes twice. */
 export function requireAt(at: number, held: number): void {
-  if (at !== held) throw new RemoteProtocolError(`at is ${at}, this reader is at ${held}`, "gap");
+  if (at !== held) throw new RemoteProtocolError(`the event applies at ${at}, the text held ends at ${held}`, "gap");
 }
 
 function requireCommittedTextContinuesTail(text: string, kept: string): void {

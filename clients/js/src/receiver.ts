@@ -189,7 +189,7 @@ export class Receiver {
     if (this.digestClaim === null) throw new LocalProtocolError("there is no digest to refute");
     this.#finish = null;
     this.#lastPart().complete = false;
-    this.reject(new RemoteProtocolError("the digest is not that of the text received"));
+    this.reject(new RemoteProtocolError("the digest does not match the text received"));
   }
 
   #judge(step: () => Change | null): Change | null {
@@ -256,20 +256,20 @@ export class Receiver {
   /** Version and unit are those asked for, the stream is the one read so far. */
   #requireSameTerms(event: Open): void {
     if (event.v !== PROTOCOL_VERSION) {
-      throw new RemoteProtocolError(`protocol version ${event.v}, not ${PROTOCOL_VERSION}`);
+      throw new RemoteProtocolError(`the server speaks version ${event.v}, not ${PROTOCOL_VERSION}`);
     }
     if (event.offsets !== this.unit) {
-      throw new RemoteProtocolError(`offsets in ${event.offsets}, not ${this.unit}`);
+      throw new RemoteProtocolError(`offsets are in ${event.offsets}, not in ${this.unit}`);
     }
     if (this.#stream !== null && this.#stream !== event.stream) {
-      throw new RemoteProtocolError(`stream ${event.stream}, not ${this.#stream}`);
+      throw new RemoteProtocolError(`this is stream ${event.stream}, expected ${this.#stream}`);
     }
   }
 
   #requireOpenAtCursor(event: Open): void {
     const expected = formatCursor(this.#cursor ?? { epoch: event.epoch, part: 0, offset: 0 });
     const found = formatCursor({ epoch: event.epoch, part: event.part, offset: event.at });
-    if (found !== expected) throw new RemoteProtocolError(`open at ${found}, not ${expected}`, "gap");
+    if (found !== expected) throw new RemoteProtocolError(`the stream opens at ${found}, expected ${expected}`, "gap");
   }
 
   #commit(event: Commit): Change {

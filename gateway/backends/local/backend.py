@@ -318,7 +318,7 @@ def _token_biases(biases: dict[str, float]) -> dict[int, float]:
         if not (key.isascii() and key.isdecimal() and len(key) <= len(str(LARGEST_INTEGER))):
             raise RequestError(
                 ErrorCode.INVALID_VALUE,
-                f"logit_bias: {key[:40]!r} is no token id; keys are token ids in decimal",
+                f"logit_bias: {key[:40]!r} is not a token id; keys are token ids in decimal",
                 "logit_bias",
             )
     return {int(key): bias for key, bias in biases.items()}

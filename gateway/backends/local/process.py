@@ -105,7 +105,7 @@ class EngineProcess:
     async def received(self) -> AsyncIterator[FromEngine]:
         """Frames as they come; ends when the process closes the socket.
 
-        Raises `EngineLinkError` for a frame over the limit, and for what is no frame.
+        Raises `EngineLinkError` for a frame over the limit, and for data that is not a frame.
         """
         try:
             while True:
@@ -164,7 +164,9 @@ async def _first_of(connected: _Connection, process: Process) -> None:
     finally:
         exited.cancel()
     if not connected.done():
-        raise EngineLinkError(f"the engine process ended at once, with status {process.returncode}")
+        raise EngineLinkError(
+            f"the engine process ended before it connected, with status {process.returncode}"
+        )
 
 
 async def _reap(process: Process, grace_s: float) -> int:
@@ -174,7 +176,7 @@ async def _reap(process: Process, grace_s: float) -> int:
         try:
             return await asyncio.wait_for(process.wait(), seconds)
         except TimeoutError:
-            logger.warning("engine process %d does not end", process.pid)
+            logger.warning("engine process %d did not end in time", process.pid)
             with contextlib.suppress(ProcessLookupError):
                 end()
     return await process.wait()

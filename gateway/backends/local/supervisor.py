@@ -113,7 +113,9 @@ class Supervisor:
         not tried again then.
         """
         if self._running is not None:
-            raise RuntimeError("a backend is started once; a second engine would double its text")
+            raise RuntimeError(
+                "a backend can be started only once; a second engine would send its text twice"
+            )
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running = asyncio.create_task(self._supervise(started))
         await started
@@ -130,7 +132,7 @@ class Supervisor:
             self._process.send(frame)
 
     async def _supervise(self, started: asyncio.Future[None]) -> None:
-        """Whatever goes wrong in here, nobody is left waiting for it."""
+        """Whatever goes wrong in here, nobody keeps waiting for it."""
         try:
             await self._keep_running(started)
         except Exception as error:
@@ -181,7 +183,7 @@ class Supervisor:
         return fault or f"its process ended with status {status}"
 
     async def _listen(self, process: EngineProcess, started: asyncio.Future[None]) -> None:
-        """Until the engine closes its end. Raises `EngineLinkError` for what is no frame."""
+        """Until the engine closes its end. Raises `EngineLinkError` for a broken frame."""
         async for frame in process.received():
             self._receive(frame)
             if self.ready and not started.done():

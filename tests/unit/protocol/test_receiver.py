@@ -42,87 +42,96 @@ def finish_at(at: int) -> Finish:
 
 
 def opened() -> Receiver:
-    reader = Receiver()
-    assert reader.receive(open_at(0)) is None
-    return reader
+    receiver = Receiver()
+    assert receiver.receive(open_at(0)) is None
+    return receiver
 
 
 def test_receiver_knows_nothing_before_open() -> None:
-    reader = Receiver()
-    assert (reader.state, reader.cursor, reader.parts) == (State.CONNECTING, None, [])
-    assert (reader.committed, reader.tail, reader.kind, reader.stream) == ("", "", "text", None)
+    receiver = Receiver()
+    assert (receiver.state, receiver.cursor, receiver.parts) == (State.CONNECTING, None, [])
+    assert (receiver.committed, receiver.tail, receiver.kind, receiver.stream) == (
+        "",
+        "",
+        "text",
+        None,
+    )
     resumed = Receiver(cursor="7.0.2", held="Hi")
     assert (resumed.committed, resumed.cursor) == ("Hi", "7.0.2")
 
 
 def test_receiver_says_what_each_event_changed() -> None:
-    reader = opened()
-    assert reader.receive(Tentative(at=0, text="The quick brown")) == Change(
+    receiver = opened()
+    assert receiver.receive(Tentative(at=0, text="The quick brown")) == Change(
         appended="The quick brown"
     )
-    assert reader.receive(Heartbeat()) is None
+    assert receiver.receive(Heartbeat()) is None
     retraction = Retraction(at=10, n=5, cause="draft_rejected")
-    assert reader.receive(Commit(at=0, text="The quick red", retract=retraction)) == Change(
+    assert receiver.receive(Commit(at=0, text="The quick red", retract=retraction)) == Change(
         committed="The quick red", erased="brown", cause="draft_rejected", appended="red"
     )
-    assert reader.receive(Tentative(at=13, text=" fox")) == Change(appended=" fox")
-    assert reader.receive(Commit(at=13, text=" f")) == Change(committed=" f")
-    assert reader.receive(Retract(at=16, n=1, cause="cancelled")) == Change(
+    assert receiver.receive(Tentative(at=13, text=" fox")) == Change(appended=" fox")
+    assert receiver.receive(Commit(at=13, text=" f")) == Change(committed=" f")
+    assert receiver.receive(Retract(at=16, n=1, cause="cancelled")) == Change(
         erased="x", cause="cancelled"
     )
-    assert (reader.committed, reader.tail, reader.cursor) == ("The quick red f", "o", "7.0.15")
-    assert reader.parts[-1].text == "The quick red fo"
+    assert (receiver.committed, receiver.tail, receiver.cursor) == (
+        "The quick red f",
+        "o",
+        "7.0.15",
+    )
+    assert receiver.parts[-1].text == "The quick red fo"
 
 
 def test_receiver_begins_a_part_with_its_kind() -> None:
-    reader = opened()
-    reader.receive(Commit(at=0, text="a"))
-    assert reader.receive(Part(part=1, kind="tool_call", name="f")) is None
-    assert [part.complete for part in reader.parts] == [True, False]
-    assert (reader.kind, reader.parts[1].name, reader.committed) == ("tool_call", "f", "")
-    assert reader.cursor == "7.1.0"
+    receiver = opened()
+    receiver.receive(Commit(at=0, text="a"))
+    assert receiver.receive(Part(part=1, kind="tool_call", name="f")) is None
+    assert [part.complete for part in receiver.parts] == [True, False]
+    assert (receiver.kind, receiver.parts[1].name, receiver.committed) == ("tool_call", "f", "")
+    assert receiver.cursor == "7.1.0"
 
 
 def test_receiver_finishes_with_its_part_complete() -> None:
-    reader = opened()
+    receiver = opened()
     event = finish_at(0)
-    assert reader.receive(event) is None
-    assert (reader.state, reader.finish) == (State.FINISHED, event)
-    assert reader.parts[0].complete
-    reader.interrupted()
-    assert reader.state is State.FINISHED
+    assert receiver.receive(event) is None
+    assert (receiver.state, receiver.finish) == (State.FINISHED, event)
+    assert receiver.parts[0].complete
+    receiver.interrupted()
+    assert receiver.state is State.FINISHED
 
 
 def test_receiver_shows_its_tail_until_the_next_open() -> None:
-    reader = opened()
-    reader.receive(Commit(at=0, text="Hi"))
-    reader.receive(Tentative(at=2, text=" you"))
-    reader.interrupted()
-    assert (reader.state, reader.tail, reader.cursor) == (State.INTERRUPTED, " you", "7.0.2")
-    assert reader.receive(open_at(2)) == Change(erased=" you")
-    assert (reader.state, reader.committed, reader.tail) == (State.OPEN, "Hi", "")
-    reader.interrupted()
-    assert reader.receive(open_at(2)) is None
+    receiver = opened()
+    receiver.receive(Commit(at=0, text="Hi"))
+    receiver.receive(Tentative(at=2, text=" you"))
+    receiver.interrupted()
+    assert (receiver.state, receiver.tail, receiver.cursor) == (State.INTERRUPTED, " you", "7.0.2")
+    assert receiver.receive(open_at(2)) == Change(erased=" you")
+    assert (receiver.state, receiver.committed, receiver.tail) == (State.OPEN, "Hi", "")
+    receiver.interrupted()
+    assert receiver.receive(open_at(2)) is None
 
 
 def test_receiver_drops_its_tail_on_error_and_keeps_committed_text() -> None:
-    reader = opened()
-    reader.receive(Commit(at=0, text="Hi"))
-    reader.receive(Tentative(at=2, text=" you"))
+    receiver = opened()
+    receiver.receive(Commit(at=0, text="Hi"))
+    receiver.receive(Tentative(at=2, text=" you"))
     error = Error(code="engine_failed", message="gone", retryable=False, at=2)
-    assert reader.receive(error) == Change(erased=" you", cause="engine_failed")
-    assert (reader.state, reader.committed, reader.tail) == (State.FAILED, "Hi", "")
-    assert reader.failure == Failure("engine_failed", "gone", False)
-    assert not reader.parts[0].complete
+    assert receiver.receive(error) == Change(erased=" you", cause="engine_failed")
+    assert (receiver.state, receiver.committed, receiver.tail) == (State.FAILED, "Hi", "")
+    assert receiver.failure == Failure("engine_failed", "gone", False)
+    assert not receiver.parts[0].complete
 
 
 def test_receiver_stays_failed_unless_the_failure_is_retryable() -> None:
-    reader = opened()
-    reader.receive(Error(code="engine_failed", message="gone", retryable=False, at=0))
-    reader.interrupted()
-    assert reader.state is State.FAILED
-    assert reader.receive(open_at(0)) is None
-    assert reader.state is State.FAILED
+    receiver = opened()
+    receiver.receive(Error(code="engine_failed", message="gone", retryable=False, at=0))
+    receiver.interrupted()
+    assert receiver.state is State.FAILED
+    assert receiver.receive(open_at(0)) is None
+    assert receiver.state is State.FAILED
 
 
 @pytest.mark.parametrize(
@@ -133,33 +142,33 @@ def test_receiver_stays_failed_unless_the_failure_is_retryable() -> None:
     ],
 )
 def test_receiver_goes_on_after_a_retryable_failure(event: Error | Commit) -> None:
-    reader = opened()
-    reader.receive(event)
-    assert reader.failure is not None
-    reader.interrupted()
-    assert (reader.state, reader.failure) == (State.INTERRUPTED, None)
-    reader.receive(open_at(0))
-    assert reader.state is State.OPEN
+    receiver = opened()
+    receiver.receive(event)
+    assert receiver.failure is not None
+    receiver.interrupted()
+    assert (receiver.state, receiver.failure) == (State.INTERRUPTED, None)
+    receiver.receive(open_at(0))
+    assert receiver.state is State.OPEN
 
 
 def test_receiver_is_told_of_broken_bytes_once() -> None:
-    reader = opened()
-    reader.receive(Tentative(at=0, text="a"))
-    assert reader.distrust(RemoteProtocolError("no JSON")) == Change(
+    receiver = opened()
+    receiver.receive(Tentative(at=0, text="a"))
+    assert receiver.distrust(RemoteProtocolError("no JSON")) == Change(
         erased="a", cause="protocol_violation"
     )
-    assert reader.distrust(RemoteProtocolError("again", ErrorCode.GAP)) is None
-    assert reader.failure == Failure("protocol_violation", "no JSON", False)
+    assert receiver.distrust(RemoteProtocolError("again", ErrorCode.GAP)) is None
+    assert receiver.failure == Failure("protocol_violation", "no JSON", False)
 
 
 def test_receiver_takes_204_for_the_end_of_its_text() -> None:
-    reader = opened()
-    reader.receive(Commit(at=0, text="Hi"))
-    reader.receive(Tentative(at=2, text="!"))
-    reader.interrupted()
-    reader.nothing_more()
-    assert (reader.state, reader.tail, reader.finish) == (State.FINISHED, "", None)
-    assert reader.parts[0].complete
+    receiver = opened()
+    receiver.receive(Commit(at=0, text="Hi"))
+    receiver.receive(Tentative(at=2, text="!"))
+    receiver.interrupted()
+    receiver.nothing_more()
+    assert (receiver.state, receiver.tail, receiver.finish) == (State.FINISHED, "", None)
+    assert receiver.parts[0].complete
     fresh = Receiver(cursor="7.0.2")
     fresh.nothing_more()
     assert fresh.state is State.FINISHED
