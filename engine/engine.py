@@ -13,11 +13,11 @@ from engine.frames import (
     Accepted,
     Drafted,
     EngineEvent,
+    Failed,
     Finished,
     Ready,
     Start,
     Step,
-    StreamFailed,
     TokenCounts,
     Verified,
 )
@@ -162,6 +162,9 @@ class Engine:
             max_draft=min(asked, self._config.draft_length) if drafter != "none" else 0,
             drafter=drafter,
         )
+        sequence.drafted = start.counts.drafted
+        sequence.accepted = start.counts.accepted
+        sequence.steps = start.counts.steps
         text = TextStream(self._table, sampling.stop, at_start=encoded.at_start)
         if start.committed:
             text.resume(start.committed, start.committed_chars)
@@ -304,7 +307,7 @@ class Engine:
             stream = item.sequence.stream
             if draft.tokens and stream not in self._no_drafts:
                 tail, tokens = self._live[stream].text.draft(draft.tokens, draft.confidence)
-                events.append(Drafted(stream, tail, tokens))
+                events.append((stream, Drafted(tail, tokens)))
         return events
 
     def _verify(
@@ -372,7 +375,7 @@ class Engine:
         blocks = self._scheduler.blocks
         blocks.trim(sequence)
         blocks.register(sequence)
-        events = _verified_events(sequence.stream, verified)
+        events = _verified_events(sequence.stream, verified, _counts(sequence))
         if reason is not None:
             events += self._finish(live, reason, live.text.finish())
         return events
@@ -383,7 +386,7 @@ class Engine:
         live = self._live.get(stream)
         if live is not None:
             self._let_go(live.sequence)
-        return [StreamFailed(stream, "internal", message, False)]
+        return [(stream, Failed("internal", message))]
 
     def _let_go(self, sequence: Sequence) -> None:
         """Everything a stream held is given back."""
@@ -399,15 +402,8 @@ class Engine:
         sequence = live.sequence
         stream = sequence.stream
         self._let_go(sequence)
-        counts = TokenCounts(
-            prompt=sequence.prompt_length,
-            cached_prompt=sequence.cached_prompt,
-            completion=sequence.completion_length,
-            drafted=sequence.drafted,
-            accepted=sequence.accepted,
-            steps=sequence.steps,
-        )
-        return [*_verified_events(stream, rest), Finished(stream, reason, counts)]
+        counts = _counts(sequence)
+        return [*_verified_events(stream, rest, counts), (stream, Finished(reason, counts))]
 
 
 def _span(item: Scheduled, draft: Proposal) -> Span:
@@ -430,8 +426,20 @@ def _until_end(
     return tokens, None
 
 
-def _verified_events(stream: str, verified: VerifiedText) -> list[EngineEvent]:
+def _counts(sequence: Sequence) -> TokenCounts:
+    return TokenCounts(
+        prompt=sequence.prompt_length,
+        cached_prompt=sequence.cached_prompt,
+        completion=sequence.completion_length,
+        drafted=sequence.drafted,
+        accepted=sequence.accepted,
+        steps=sequence.steps,
+    )
+
+
+def _verified_events(stream: str, verified: VerifiedText, counts: TokenCounts) -> list[EngineEvent]:
     """Nothing, where nothing was committed and no tail changed."""
-    if not (verified.text or verified.tail or verified.cause or verified.tokens):
+    text, tail, cause, tokens, *_ = verified
+    if not (text or tail or cause or tokens):
         return []
-    return [Verified(stream, verified.text, verified.tail, verified.cause, verified.tokens)]
+    return [(stream, Verified(text, tail, cause, tokens, counts))]

@@ -1,14 +1,15 @@
-"""The engine's wire: MessagePack frames over a local socket, each behind a 4-byte big-endian
-length.
+"""What the engine and its gateway say to each other: MessagePack frames over a local socket, each
+behind a 4-byte big-endian length.
 
 Engine to gateway: `Loading`*, then `Ready` or `Fatal`, then one `Step` per draft and one per
-verification,
-with `Accepted` / `Rejected` answering each `Start`. Gateway to engine: `Start`, `Cancel`,
-`WantDrafts`.
+verification, with `Accepted` / `Rejected` answering each `Start`. Gateway to engine: `Start`,
+`Cancel`, `WantDrafts`.
+
+The events of a `Step` are maps whose names and tags are those of gateway/backends/base.py, so that
+the gateway decodes them straight into its own types.
 
 Text here is whole code points only. `tail` is always the complete present tail, not a difference:
-after an
-event the committed text has grown by `text` and the tail *is* `tail`.
+after an event the committed text has grown by `text` and the tail *is* `tail`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ class _Frame(msgspec.Struct, frozen=True, tag_field="t", array_like=True):
     pass
 
 
-class TokenText(msgspec.Struct, frozen=True, array_like=True):
+class _Event(msgspec.Struct, frozen=True, tag_field="event", omit_defaults=True):
+    pass
+
+
+class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """One token and how many code points of text it completed (0: its bytes are incomplete).
 
     `confidence` of a drafted token: the chance that it is accepted if all before it are.
@@ -39,8 +44,11 @@ class TokenText(msgspec.Struct, frozen=True, array_like=True):
     confidence: float | None = None
 
 
-class TokenCounts(msgspec.Struct, frozen=True, array_like=True):
-    """Running totals of one stream, in tokens; `steps` counts verification steps."""
+class TokenCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Running totals of one stream, in tokens; `steps` counts verification steps.
+
+    They go on across engines: `Start` carries those that the last engine reported.
+    """
 
     prompt: int = 0
     cached_prompt: int = 0
@@ -50,48 +58,47 @@ class TokenCounts(msgspec.Struct, frozen=True, array_like=True):
     steps: int = 0
 
 
-class Drafted(_Frame, frozen=True, tag="drafted"):
+class Drafted(_Event, frozen=True, tag="drafted"):
     """Proposed, not verified. Leaves before its verification starts."""
 
-    stream: str
     tail: str
-    tokens: list[TokenText]
+    tokens: list[Token] = []
 
 
-class Verified(_Frame, frozen=True, tag="verified"):
+class Verified(_Event, frozen=True, tag="verified"):
     """The verdict: `text` is committed; `tail` (text held back for a possible stop sequence) is
     what remains.
 
     `cause` says why, when the earlier tail is not a prefix of text + tail; otherwise None.
     `tokens` are those `text` is made of, in order: a token is reported once, when all its text is
-    committed (engine/text/stream.py). All reported so far are what `Start.committed` needs.
+    committed (engine/text/stream.py). All reported so far are what `Start.committed` needs, and the
+    latest `counts` what `Start.counts` needs.
     """
 
-    stream: str
     text: str
-    tail: str
-    cause: str | None
-    tokens: list[TokenText]
+    tail: str = ""
+    cause: str | None = None
+    tokens: list[Token] = []
+    counts: TokenCounts = TokenCounts()
 
 
-class Finished(_Frame, frozen=True, tag="finished"):
+class Finished(_Event, frozen=True, tag="finished"):
     """After the stream's last `Verified`; its tail is empty by then."""
 
-    stream: str
     reason: str
-    counts: TokenCounts
+    counts: TokenCounts = TokenCounts()
 
 
-class StreamFailed(_Frame, frozen=True, tag="stream_failed"):
+class Failed(_Event, frozen=True, tag="failed"):
     """The engine gave this one stream up; committed text stands."""
 
-    stream: str
     code: str
     message: str
-    retryable: bool
+    retryable: bool = False
 
 
-EngineEvent: TypeAlias = Drafted | Verified | Finished | StreamFailed
+EngineEvent: TypeAlias = tuple[str, Drafted | Verified | Finished | Failed]
+"""A stream's id and what happened to it."""
 
 
 class Step(_Frame, frozen=True, tag="step"):
@@ -170,6 +177,8 @@ class Start(_Frame, frozen=True, tag="start"):
     committed: list[int]
     committed_chars: int
     """How many code points of text the committed tokens have already put into the ledger."""
+    counts: TokenCounts = TokenCounts()
+    """Of a continued stream: what earlier engines drafted, accepted and took steps for."""
 
 
 class Cancel(_Frame, frozen=True, tag="cancel"):
@@ -177,7 +186,7 @@ class Cancel(_Frame, frozen=True, tag="cancel"):
 
 
 class WantDrafts(_Frame, frozen=True, tag="want_drafts"):
-    """Whether any subscriber shows tentative text; without one, `Drafted` events are not sent."""
+    """Whether any attachment shows tentative text; without one, `Drafted` events are not sent."""
 
     stream: str
     wanted: bool

@@ -14,9 +14,11 @@ from starlette.responses import Response
 
 from gateway.errors import BackendError
 from gateway.middleware import BodyLimit, Doorkeeper, allowed_hosts_for
+from gateway.responses import error_response, refusal_response
 from gateway.service import Gateway
-from gateway.transports import http, meta, openai, ws
-from gateway.transports.attachment import LAST_EVENT_ID
+from gateway.transports import documents, status, streams, ws
+from gateway.transports.openai import routes as openai
+from gateway.transports.requests import LAST_EVENT_ID
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
@@ -50,7 +52,13 @@ def create_app(
 
     server = config.server
     return Starlette(
-        routes=[*http.routes(), *ws.routes(), *openai.routes(), *meta.routes()],
+        routes=[
+            *streams.routes(),
+            *ws.routes(),
+            *openai.routes(),
+            *status.routes(),
+            *documents.routes(),
+        ],
         lifespan=lifespan,
         middleware=[
             Middleware(
@@ -78,7 +86,7 @@ def create_app(
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    return http.refusal(cast("RequestError | BackendError", error))
+    return refusal_response(cast("RequestError | BackendError", error))
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
@@ -86,12 +94,10 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     not_routed = cast("HTTPException", error)
     if not_routed.status_code == 405:
         allowed = (not_routed.headers or {}).get("Allow", "")
-        response = http.error_response(
-            ErrorCode.METHOD_NOT_ALLOWED, f"allowed methods here: {allowed}"
-        )
+        response = error_response(ErrorCode.METHOD_NOT_ALLOWED, f"allowed methods here: {allowed}")
         response.headers["Allow"] = allowed
         return response
-    return http.error_response(ErrorCode.NOT_FOUND, f"there is nothing at {request.url.path[:200]}")
+    return error_response(ErrorCode.NOT_FOUND, f"there is nothing at {request.url.path[:200]}")
 
 
 async def _hung_up(_request: Request, _error: Exception) -> Response:
@@ -101,4 +107,4 @@ async def _hung_up(_request: Request, _error: Exception) -> Response:
 
 async def _broken(_request: Request, _error: Exception) -> Response:
     """Our own bug; the server logs the traceback, the user learns nothing of it."""
-    return http.error_response(ErrorCode.INTERNAL, "the gateway failed; this is its own fault")
+    return error_response(ErrorCode.INTERNAL, "the gateway failed; the request is not to blame")

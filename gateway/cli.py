@@ -126,7 +126,7 @@ def _serve_parser() -> argparse.ArgumentParser:
 
 def _overrides(options: argparse.Namespace) -> dict[str, object]:
     """Settings given on the command line, as keys of the configuration."""
-    from gateway.backends.local import LocalConfig
+    from gateway.config import EngineConfig
 
     backend = options.backend or (None if options.trace is None else "scripted")
     given = {
@@ -136,7 +136,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
         "backend.traces": options.trace,
     }
     given |= {
-        f"engine.{name}": getattr(options, name, None) for name in LocalConfig.__struct_fields__
+        f"engine.{name}": getattr(options, name, None) for name in EngineConfig.__struct_fields__
     }
     return {key: value for key, value in given.items() if value is not None}
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 import msgspec
 from msgspec import Meta
 
-from gateway.backends.local import LocalConfig
 from gateway.errors import ConfigError
 from gateway.policies.resolve import KINDS, resolve_policy
 from protocol.errors import RequestError
@@ -55,7 +54,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Streams generating at once; one more is refused with `too_many_streams`."""
     kept_streams: _Positive = 1024
     """Finished streams kept for resumes; the oldest go first."""
-    readers_per_stream: _Positive = 64
+    attachments_per_stream: _Positive = 64
     attachments_per_socket: _Positive = 256
     unsent_bytes: _Positive = 256 * 1024
     """Committed text that may wait behind a reader's jammed connection; more ends the attachment
@@ -97,14 +96,39 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How often the scripted backend plays a trace in one stream."""
 
 
+class EngineConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What the local backend tells its engine at the start; None leaves a setting to the engine,
+    which also checks them. Meanings and defaults: engine/config.py.
+    """
+
+    model: str | None = None
+    draft_model: str | None = None
+    drafter: str | None = None
+    draft_length: int | None = None
+    adaptive_draft: bool | None = None
+    dtype: str | None = None
+    mode: str | None = None
+    kernels: str | None = None
+    threads: int | None = None
+    context_length: int | None = None
+    max_sequences: int | None = None
+    max_waiting: int | None = None
+    max_step_tokens: int | None = None
+    block_size: int | None = None
+    kv_blocks: int | None = None
+    kv_memory_mib: int | None = None
+    prefix_cache: bool | None = None
+
+
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     policies: PoliciesConfig = PoliciesConfig()
     backend: BackendConfig = BackendConfig()
-    engine: LocalConfig = LocalConfig()
-    """Of the local backend; meanings and defaults in engine/config.py."""
+    engine: EngineConfig = EngineConfig()
 
     @classmethod
     def load(
@@ -157,7 +181,7 @@ def _bad_setting(error: msgspec.ValidationError) -> ConfigError:
 
 def _from_env(env: Mapping[str, str]) -> dict[str, object]:
     """`WETINK_SERVER_PORT=0` → `server.port`; lists are comma-separated. Variables that name no
-    section of ours are somebody else's.
+    section of ours belong to somebody else.
     """
     found: dict[str, object] = {}
     for section in msgspec.structs.fields(GatewayConfig):

@@ -1,8 +1,7 @@
-"""What goes wrong in the gateway, and how each code is said over HTTP.
+"""What goes wrong in the gateway, and the HTTP status of each error code.
 
 A user's mistake is a `protocol.errors.RequestError`. A source of tokens that cannot go on is a
-`BackendError`.
-Anything else that escapes is our bug and becomes `internal`.
+`BackendError`. Anything else that escapes is our bug and becomes `internal`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from gateway.transports.http import error_response
+from gateway.responses import error_response
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:

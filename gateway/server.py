@@ -13,8 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.app import create_app
+from gateway.delivery.connection import ABORT_EXTENSION
 from gateway.errors import ConfigError
-from gateway.outlet import ABORT_EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -32,7 +32,7 @@ BACKLOG = 1024
 
 
 class _HttpProtocol(HttpToolsProtocol):
-    """Lets the application cut a connection whose reader is stuck (`Outlet.abort`)."""
+    """Lets the application cut a connection whose reader is stuck (`Connection.abort`)."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -114,7 +114,7 @@ def make_server(
 
 
 def bind(config: GatewayConfig) -> socket.socket:
-    """A listening socket. Raises ConfigError when the address cannot be had."""
+    """A listening socket. Raises ConfigError when the address is not available."""
     host, port = config.server.host, config.server.port
     listener: socket.socket | None = None
     try:
@@ -145,7 +145,7 @@ async def serve(
 ) -> None:
     """Serves until a signal comes. `on_ready` is called with the URL once requests can be served.
 
-    Raises ConfigError when the address cannot be had, BackendError when the backend cannot start.
+    Raises ConfigError when it cannot listen there, BackendError when the backend cannot start.
     """
     listener = bind(config)
     server = make_server(config, backend)

@@ -87,13 +87,13 @@ class Gateway:
         connections of those who do not read are cut.
         """
         self.shut_down()
-        leaving = [asyncio.ensure_future(reader.gone()) for reader in self.streams.readers()]
+        leaving = [asyncio.ensure_future(each.gone()) for each in self.streams.attachments()]
         if leaving:
             _, staying = await asyncio.wait(leaving, timeout=patience_s)
             for waiting in staying:
                 waiting.cancel()
-        for reader in self.streams.readers():
-            reader.cut()
+        for attachment in self.streams.attachments():
+            attachment.cut()
 
     async def stopping(self) -> None:
         """Returns when the gateway begins to shut down."""
@@ -129,7 +129,7 @@ class Gateway:
         known = ", ".join(model.id for model in models)
         raise RequestError(
             ErrorCode.UNKNOWN_MODEL,
-            f"unknown model {(name or '')[:80]!r}; served are {known}",
+            f"unknown model {(name or '')[:80]!r}; this gateway serves {known}",
             "model",
         )
 

@@ -1,6 +1,5 @@
 """The wire protocol of Wetink, sans-I/O. `SPEC.md` is its normative text."""
 
-from protocol.client import Change, ClientStream, Failure
 from protocol.cursor import Cursor
 from protocol.errors import (
     ErrorCode,
@@ -13,17 +12,19 @@ from protocol.errors import (
 )
 from protocol.events import PROTOCOL_VERSION, OffsetUnit, ServerEvent
 from protocol.ledger import Ledger, PartLedger
+from protocol.policy import Policy, View
+from protocol.received import ReceivedPart
+from protocol.receiver import Change, Failure, Receiver
 from protocol.requests import ClientMessage, GenerationRequest, PolicySpec
-from protocol.server import ServerStream, View
+from protocol.sender import Sender
 from protocol.sse import EventWriter, SSEEvent, SSEParser
-from protocol.states import State
-from protocol.view import PartView
+from protocol.transitions import State
 
 __all__ = [
     "PROTOCOL_VERSION",
     "Change",
     "ClientMessage",
-    "ClientStream",
+    "Receiver",
     "Cursor",
     "ErrorCode",
     "EventWriter",
@@ -34,7 +35,8 @@ __all__ = [
     "LocalProtocolError",
     "OffsetUnit",
     "PartLedger",
-    "PartView",
+    "ReceivedPart",
+    "Policy",
     "PolicySpec",
     "ProtocolError",
     "RemoteProtocolError",
@@ -42,7 +44,7 @@ __all__ = [
     "SSEEvent",
     "SSEParser",
     "ServerEvent",
-    "ServerStream",
+    "Sender",
     "State",
     "View",
     "WetinkError",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from protocol.complaints import Unparsed, complaint
 from protocol.errors import ErrorCode, RemoteProtocolError, RequestError
 from protocol.events import ServerEvent
+from protocol.refusals import Unparsed, refusal
 from protocol.requests import ClientMessage, GenerationRequest, Start
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _decode(
     try:
         return decode(data)
     except msgspec.ValidationError as error:
-        raise complaint(error, _look(data, decode_raw), wanted) from None
+        raise refusal(error, _look(data, decode_raw), wanted) from None
     except _MALFORMED as error:
         raise _malformed(error) from None
 
@@ -148,7 +148,7 @@ def _require_token_ids(request: GenerationRequest, prefix: str) -> None:
         if not (key.isascii() and key.isdecimal()):
             raise RequestError(
                 ErrorCode.INVALID_VALUE,
-                f"{prefix}logit_bias: {key!r} is no token id (a non-negative decimal integer)",
+                f"{prefix}logit_bias: {key!r} is not a token id (a non-negative decimal integer)",
                 f"{prefix}logit_bias.{key}",
             )
 

@@ -55,12 +55,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What one subscription saw. Lengths in its offset unit, times in milliseconds since the
-    request.
-    """
+    """What one attachment saw. Lengths in its unit, times in milliseconds since the request."""
 
     ttfv_ms: float | None = None
-    ttfc_ms: float | None = None
+    """Time to first visible: when the first text was sent."""
+    ttc_ms: float | None = None
+    """Time to committed: when the first committed text was sent."""
     erased_units: int = 0
     normalized_erasure: float = 0.0
     retractions: int = 0
@@ -69,14 +69,18 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_step: float | None = None
 
 
-class Token(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One token of an event's text, sent when `include` asks for it."""
+class Token(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One token and the length of the text it completed (0: its bytes are incomplete).
+
+    The one type for tokens from the backend through the ledger to the wire. `n` counts code points
+    until the sender puts it in the attachment's unit.
+    """
 
     id: int
     n: int
-    """Length of the text this token added, in offset units (0 while its bytes are incomplete)."""
     logprob: float | None = None
     confidence: float | None = None
+    """Of a drafted token: the chance that it is accepted if all before it are."""
 
 
 class Retraction(msgspec.Struct, frozen=True, kw_only=True):

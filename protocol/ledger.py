@@ -14,13 +14,15 @@ import msgspec
 
 from protocol.errors import LedgerError
 from protocol.events import Cause, PartKind, Usage
-from protocol.marks import Marks, TokenLike, TokenMark
+from protocol.marks import Marks
 from protocol.text import AppendOnlyText, common_prefix_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Completed", "Ending", "Failed", "Ledger", "LedgerError", "PartLedger", "TokenMark"]
+    from protocol.events import Token
+
+__all__ = ["Completed", "Ending", "Failed", "Ledger", "LedgerError", "PartLedger"]
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -89,8 +91,10 @@ class PartLedger:
             return self._committed.slice(start, end)
         return self._committed.slice(start, watermark) + self.tail[: end - watermark]
 
-    def marks(self, start: int, stop: int) -> list[TokenMark]:
-        """Tokens whose text ends in (`start`, `stop`], in order; empty ones are included once."""
+    def tokens(self, start: int, stop: int) -> list[tuple[Token, int]]:
+        """Tokens whose text ends in (`start`, `stop`], in order, each with the place where it ends:
+        its text is the `n` code points before it.
+        """
         return self._marks.between(start, stop)
 
     def tail_confidence(self, start: int, stop: int) -> float | None:
@@ -102,7 +106,7 @@ class PartLedger:
             return 1.0
         return self._marks.confidence(start, stop)
 
-    def draft(self, tail: str, tokens: Sequence[TokenLike], cause: str | None) -> None:
+    def draft(self, tail: str, tokens: Sequence[Token], cause: str | None) -> None:
         self._require_whole_code_points(tail)
         self._require_explained_rewrite(tail, cause)
         committed = self.committed_length
@@ -111,7 +115,7 @@ class PartLedger:
             self.cause = cause
         self.tail = tail
 
-    def verify(self, text: str, tail: str, tokens: Sequence[TokenLike], cause: str | None) -> bytes:
+    def verify(self, text: str, tail: str, tokens: Sequence[Token], cause: str | None) -> bytes:
         """Returns `text` as UTF-8."""
         encoded = self._require_whole_code_points(text)
         self._require_whole_code_points(tail)
@@ -162,9 +166,11 @@ class Ledger:
         self.parts = [PartLedger(0, PartKind.TEXT, None)]
         self.current = self.parts[0]
         self.ending: Ending | None = None
+        self.committed_bytes = 0
+        """UTF-8 length of all committed text, all parts."""
         self._sha256 = hashlib.sha256()
 
-    def draft(self, tail: str, tokens: Sequence[TokenLike] = (), cause: str | None = None) -> None:
+    def draft(self, tail: str, tokens: Sequence[Token] = (), cause: str | None = None) -> None:
         """The tail is now `tail`, and `tokens` are the tokens it is made of (or none)."""
         self._require_not_ended()
         self.current.draft(tail, tokens, cause)
@@ -173,7 +179,7 @@ class Ledger:
         self,
         text: str,
         tail: str = "",
-        tokens: Sequence[TokenLike] = (),
+        tokens: Sequence[Token] = (),
         cause: str | None = None,
     ) -> None:
         """`text` is committed and the tail is now `tail`.
@@ -182,7 +188,9 @@ class Ledger:
         does not begin `text + tail`.
         """
         self._require_not_ended()
-        self._sha256.update(self.current.verify(text, tail, tokens, cause))
+        encoded = self.current.verify(text, tail, tokens, cause)
+        self.committed_bytes += len(encoded)
+        self._sha256.update(encoded)
 
     def begin_part(self, kind: str, name: str | None = None) -> None:
         """The current part is complete and the next one begins."""

@@ -4,45 +4,53 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from math import prod
-from typing import TYPE_CHECKING, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from protocol.errors import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from protocol.events import Token
 
 
-class TokenLike(Protocol):
-    """A token as a backend reports it; `n` is how many code points of text it completed."""
+class _Run:
+    """Tokens one after the other, and where each one's text ends in the part, in code points."""
 
-    @property
-    def id(self) -> int: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def logprob(self) -> float | None: ...
-    @property
-    def confidence(self) -> float | None: ...
+    __slots__ = ("ends", "tokens")
 
+    def __init__(self) -> None:
+        self.tokens: list[Token] = []
+        self.ends: list[int] = []
 
-class TokenMark(msgspec.Struct, frozen=True):
-    """A token's place in its part, in code points.
+    def between(self, start: int, stop: int) -> Iterator[tuple[Token, int]]:
+        """Tokens whose text ends in (`start`, `stop`], with their ends."""
+        first, last = bisect_right(self.ends, start), bisect_right(self.ends, stop)
+        return zip(self.tokens[first:last], self.ends[first:last], strict=True)
 
-    A token without text of its own (its bytes are incomplete) stands, empty, at the end of the code
-    point it helps to complete: `start` = `end`.
-    """
+    def extend(self, tokens: Sequence[Token], start: int, end: int) -> None:
+        """`tokens` are those of the text from `start` to `end`, or none at all.
 
-    id: int
-    start: int
-    end: int
-    logprob: float | None = None
-    confidence: float | None = None
+        A token without text of its own (its bytes are incomplete) ends with the code point that it
+        helps to complete.
+        """
+        reached = start
+        ends: list[int] = []
+        for token in tokens:
+            reached += token.n
+            ends.append(reached if token.n else reached + 1)
+        if tokens and reached != end:
+            raise LedgerError(
+                "tokens_cover_text", f"the tokens end at {reached}, their text at {end}"
+            )
+        self.tokens += tokens
+        self.ends += ends
 
-
-def _end(mark: TokenMark) -> int:
-    return mark.end
+    def keep(self, start: int, stop: int) -> None:
+        """Forget all tokens but those whose text ends in (`start`, `stop`]."""
+        first, last = bisect_right(self.ends, start), bisect_right(self.ends, stop)
+        self.tokens = self.tokens[first:last]
+        self.ends = self.ends[first:last]
 
 
 class Marks:
@@ -54,56 +62,36 @@ class Marks:
     __slots__ = ("_committed", "_tail")
 
     def __init__(self) -> None:
-        self._committed: list[TokenMark] = []
-        self._tail: list[TokenMark] = []
+        self._committed = _Run()
+        self._tail = _Run()
 
-    def between(self, start: int, stop: int) -> list[TokenMark]:
-        """Tokens whose text ends in (`start`, `stop`], in order."""
-        return _between(self._committed, start, stop) + _between(self._tail, start, stop)
+    def between(self, start: int, stop: int) -> list[tuple[Token, int]]:
+        """Tokens whose text ends in (`start`, `stop`], in order, each with the place where it ends.
+
+        A token's text is its `n` code points before that place.
+        """
+        return [*self._committed.between(start, stop), *self._tail.between(start, stop)]
 
     def confidence(self, start: int, stop: int) -> float | None:
         """Product over the tail's tokens whose text ends in (`start`, `stop`]; None where there
         are none or one has no confidence.
         """
-        chances = [mark.confidence for mark in _between(self._tail, start, stop)]
+        chances = [token.confidence for token, _ in self._tail.between(start, stop)]
         known = [chance for chance in chances if chance is not None]
         return prod(known) if known and len(known) == len(chances) else None
 
-    def draft(self, tokens: Sequence[TokenLike], start: int, end: int) -> None:
+    def draft(self, tokens: Sequence[Token], start: int, end: int) -> None:
         """The tail reaches from `start` to `end`, and these are its tokens."""
-        self._tail = self._covering(tokens, start, end)
+        tail = _Run()
+        tail.extend(tokens, start, end)
+        self._tail = tail
 
-    def commit(self, tokens: Sequence[TokenLike], start: int, end: int, standing: int) -> None:
+    def commit(self, tokens: Sequence[Token], start: int, end: int, standing: int) -> None:
         """Text from `start` to `end` is committed, and these are its tokens; of the earlier tail
         all up to `standing` stands.
         """
-        self._committed += self._covering(tokens, start, end)
-        if self._tail:
-            self._tail = [mark for mark in self._tail if end < mark.end <= standing]
+        self._committed.extend(tokens, start, end)
+        self._tail.keep(end, standing)
 
     def drop_tail(self) -> None:
-        self._tail = []
-
-    def _covering(self, tokens: Sequence[TokenLike], start: int, end: int) -> list[TokenMark]:
-        """Marks of `tokens`, one after the other from `start` on."""
-        marks: list[TokenMark] = []
-        reached = start
-        for token in tokens:
-            begin, reached = reached, reached + token.n
-            place = (begin, reached) if token.n else (begin + 1, begin + 1)
-            marks.append(TokenMark(token.id, *place, token.logprob, token.confidence))
-        self._require_tokens_cover_text(marks, reached, end)
-        return marks
-
-    def _require_tokens_cover_text(self, marks: list[TokenMark], reached: int, end: int) -> None:
-        if marks and reached != end:
-            raise LedgerError(
-                "tokens_cover_text", f"the tokens end at {reached}, their text at {end}"
-            )
-
-
-def _between(marks: list[TokenMark], start: int, stop: int) -> list[TokenMark]:
-    if not marks:
-        return []
-    first = bisect_right(marks, start, key=_end)
-    return marks[first : bisect_right(marks, stop, key=_end)]
+        self._tail = _Run()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from protocol.events import Usage
 
 
-class ReaderStats:
+class AttachmentStats:
     """Lengths in the reader's unit; times on the clock `started_at` was read from, in seconds."""
 
     def __init__(self, started_at: float) -> None:
@@ -41,7 +41,7 @@ class ReaderStats:
     def report(self, usage: Usage, steps: int) -> Stats:
         return Stats(
             ttfv_ms=self._since_start(self._first_visible),
-            ttfc_ms=self._since_start(self._first_committed),
+            ttc_ms=self._since_start(self._first_committed),
             erased_units=self._erased,
             normalized_erasure=self._erased / max(1, self.final_units),
             retractions=self._retractions,

@@ -14,12 +14,12 @@ from engine.engine import Engine
 from engine.frames import (
     ChatMessage,
     Drafted,
+    Failed,
     Finished,
     Start,
     Step,
-    StreamFailed,
+    Token,
     TokenCounts,
-    TokenText,
     Verified,
 )
 from engine.sampling.params import SamplingParams
@@ -84,7 +84,7 @@ class Transcript:
     def __init__(self) -> None:
         self.text = ""
         self.tail = ""
-        self.tokens: list[TokenText] = []
+        self.tokens: list[Token] = []
         self.reason: str | None = None
         self.counts = TokenCounts()
         self.drafts = 0
@@ -98,7 +98,7 @@ class Transcript:
     def ids(self) -> list[int]:
         return [token.id for token in self.tokens]
 
-    def take(self, event: Drafted | Verified | Finished | StreamFailed) -> None:
+    def take(self, event: Drafted | Verified | Finished | Failed) -> None:
         assert self.reason is None, "nothing comes after the end"
         match event:
             case Drafted():
@@ -120,8 +120,8 @@ class Transcript:
             case Finished():
                 assert self.tail == "", "a stream ends without a tail"
                 self.reason, self.counts = event.reason, event.counts
-            case StreamFailed():
-                raise AssertionError(f"{event.stream} failed: {event.message}")
+            case Failed():
+                raise AssertionError(f"the stream failed: {event.message}")
             case _:
                 assert_never(event)
 
@@ -158,9 +158,9 @@ class Generation:
 
     def _take(self, step: Step) -> None:
         assert step.events, "an empty step is not sent"
-        for event in step.events:
-            self.streams[event.stream].take(event)
-        for stream in {event.stream for event in step.events}:
+        for stream, event in step.events:
+            self.streams[stream].take(event)
+        for stream in {stream for stream, _ in step.events}:
             transcript = self.streams[stream]
             if transcript.reason is None:
                 transcript.cuts.append(len(transcript.tokens))

@@ -1,4 +1,4 @@
-"""From verified and drafted tokens to what a stream's events say: text, tail and `TokenText`s.
+"""From verified and drafted tokens to what a stream's events say: text, tail and `Token`s.
 
 Commit boundaries are token boundaries: a token is committed, and reported, when all the text it
 completed can be committed. A token of which some text could still begin a stop string is held back
@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import EngineRequestError
-from engine.frames import TokenText
+from engine.frames import Token
 from engine.text.detokenizer import Detokenizer
 from engine.text.stop import StopMatcher
 
@@ -36,7 +36,7 @@ class VerifiedText(NamedTuple):
     """Verified text held back."""
     cause: str | None
     """Why shown text vanished; None when the earlier tail is a prefix of text + tail."""
-    tokens: list[TokenText]
+    tokens: list[Token]
     """The tokens `text` is made of."""
     consumed: int
     """How many of the tokens given count: up to and including the one that completed a stop
@@ -89,9 +89,7 @@ class TextStream:
                 "committed_chars",
             )
 
-    def draft(
-        self, tokens: Sequence[int], confidences: Sequence[float]
-    ) -> tuple[str, list[TokenText]]:
+    def draft(self, tokens: Sequence[int], confidences: Sequence[float]) -> tuple[str, list[Token]]:
         """The whole tail (held-back and drafted text) and the tokens it is made of.
 
         `confidences` as in `Proposal`: each the chance of all tokens up to there. In the marks each
@@ -100,11 +98,11 @@ class TextStream:
         Only for what is then sent: the tail counts as shown from now on.
         """
         pieces = self._detokenizer.peek(tokens)
-        marks = [TokenText(held.id, held.length, held.logprob, 1.0) for held in self._held]
+        marks = [Token(held.id, held.length, held.logprob, 1.0) for held in self._held]
         before = 1.0
         for token, piece, chance in zip(tokens, pieces, confidences, strict=True):
             own = chance / before if before else 0.0
-            marks.append(TokenText(token, len(piece), None, own))
+            marks.append(Token(token, len(piece), None, own))
             before = chance
         self._shown = self._held_text + "".join(pieces)
         return self._shown, marks
@@ -169,11 +167,11 @@ class TextStream:
         `text` is all that has been verified and not committed. Text beyond `cut` that belongs to
         reported tokens is that of a stop string, and dropped.
         """
-        tokens: list[TokenText] = []
+        tokens: list[Token] = []
         end = 0
         for held in self._held[:count]:
             start, end = end, min(end + held.length, cut)
-            tokens.append(TokenText(held.id, end - start, held.logprob))
+            tokens.append(Token(held.id, end - start, held.logprob))
         del self._held[:count]
         tail = "" if self.stopped else text[cut:]
         shown, remains = self._shown, text[:cut] + tail

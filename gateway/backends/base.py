@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
+from protocol.events import Token
+
 if TYPE_CHECKING:
     from protocol.requests import GenerationRequest
 
 
-class TokenText(msgspec.Struct, frozen=True):
-    """One token and how many code points of text it completed."""
-
-    id: int
-    n: int
-    logprob: float | None = None
-    confidence: float | None = None
-
-
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Running totals of one stream, in tokens; `steps` counts verification steps."""
+
     prompt: int = 0
     cached_prompt: int = 0
     completion: int = 0
@@ -33,7 +28,7 @@ class Drafted(msgspec.Struct, frozen=True, tag_field="event", tag="drafted"):
     """The tail is now `tail` (complete, not a difference)."""
 
     tail: str
-    tokens: list[TokenText] = []
+    tokens: list[Token] = []
     cause: str | None = None
     """Why, when the earlier tail is not a prefix of the new one (an engine restart)."""
 
@@ -46,7 +41,9 @@ class Verified(msgspec.Struct, frozen=True, tag_field="event", tag="verified"):
     text: str
     tail: str = ""
     cause: str | None = None
-    tokens: list[TokenText] = []
+    tokens: list[Token] = []
+    counts: TokenCounts | None = None
+    """As of this event, where the backend tells them along."""
 
 
 class PartBegins(msgspec.Struct, frozen=True, tag_field="event", tag="part"):

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gateway.policies.boundaries import FINDERS
-from protocol.server import View
+from protocol.policy import View
 
 if TYPE_CHECKING:
     from protocol.ledger import PartLedger

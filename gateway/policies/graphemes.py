@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from icu4py.breakers import CharacterBreaker
 
-from protocol.server import View
+from protocol.policy import View
 
 if TYPE_CHECKING:
     from gateway.policies.base import PartPolicy

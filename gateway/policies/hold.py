@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocol.server import View
+from protocol.policy import View
 
 if TYPE_CHECKING:
     from protocol.ledger import PartLedger

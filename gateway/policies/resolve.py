@@ -11,9 +11,9 @@ from gateway.policies.chunk import ChunkPart
 from gateway.policies.graphemes import GraphemeSafePart
 from gateway.policies.hold import HoldPart
 from gateway.policies.retract import RetractPart
-from protocol.complaints import complaint
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import OffsetUnit, PartKind
+from protocol.refusals import refusal
 from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, StreamRetract
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gateway.policies.base import PartPolicy
     from protocol.ledger import PartLedger
-    from protocol.server import View
+    from protocol.policy import View
 
 KINDS = ("hold", "retract", "chunk")
 CHUNK_UNITS: tuple[str, ...] = get_args(ChunkUnit)
@@ -63,7 +63,7 @@ def _from_json(text: str) -> PolicySpec:
     try:
         return msgspec.convert(raw, PolicySpec)
     except msgspec.ValidationError as error:
-        refused = complaint(error, raw, PolicySpec)
+        refused = refusal(error, raw, PolicySpec)
         param = "policy" if refused.param is None else f"policy.{refused.param}"
         raise RequestError(refused.code, refused.message, param) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import units
-from protocol.server import View
+from protocol.policy import View
 
 if TYPE_CHECKING:
     from protocol.events import OffsetUnit

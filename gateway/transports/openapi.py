@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from gateway.errors import HTTP_STATUS, ErrorBody
-from gateway.snapshot import Snapshot
-from gateway.transports.http import StreamCreated
-from gateway.transports.openai_requests import ChatCompletionRequest, CompletionRequest
+from gateway.streams.snapshot import Snapshot
+from gateway.transports.openai.requests import ChatCompletionRequest, CompletionRequest
+from gateway.transports.streams import StreamCreated
 from protocol.errors import ErrorCode
 from protocol.events import IncludeItem, OffsetUnit, ServerEvent
 from protocol.requests import ChunkUnit, GenerationRequest

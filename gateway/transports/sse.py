@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from gateway.outlet import Outlet
-    from gateway.subscription import Subscription
+    from gateway.delivery import Attachment, Connection
     from protocol.events import ServerEvent
 
 HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    # A cache, a compressing proxy or nginx's buffer would each hold the ink back.
+    # A cache, a compressing proxy or nginx's buffer would each hold events back.
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 )
@@ -51,22 +50,22 @@ class WetinkFraming:
 
 
 class EventStream:
-    """Sends what `subscription` is owed until it is over or its reader is gone, then leaves it."""
+    """Sends what `attachment` is owed until it is over or its reader is gone, then leaves it."""
 
     def __init__(
         self,
-        subscription: Subscription,
-        outlet: Outlet,
+        attachment: Attachment,
+        connection: Connection,
         framing: Framing,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
-        self._subscription = subscription
-        self._outlet = outlet
+        self._attachment = attachment
+        self._connection = connection
         self._framing = framing
         self._headers = [*HEADERS, *headers]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watch = asyncio.create_task(watch_disconnect(receive, self._outlet))
+        watch = asyncio.create_task(watch_disconnect(receive, self._connection))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
             if scope["method"] == "HEAD":
@@ -77,13 +76,13 @@ class EventStream:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
-            self._subscription.leave()
+            self._attachment.leave()
 
     async def _send_events(self, send: Send) -> None:
-        subscription, outlet = self._subscription, self._outlet
+        attachment, connection = self._attachment, self._connection
         head = self._framing.preamble()
-        while not subscription.closed and await outlet.woken():
-            events = subscription.collect()
+        while not attachment.closed and await connection.woken():
+            events = attachment.collect()
             if not events:
                 continue
             body = head + b"".join(self._frames(events))
@@ -91,19 +90,19 @@ class EventStream:
             message = {
                 "type": "http.response.body",
                 "body": body,
-                "more_body": not subscription.closed,
+                "more_body": not attachment.closed,
             }
-            await outlet.write(send(message))
+            await connection.write(send(message))
 
     def _frames(self, events: list[ServerEvent]) -> Iterator[bytes]:
         return map(self._framing.encode, events)
 
 
-async def watch_disconnect(receive: Receive, outlet: Outlet) -> None:
-    """Closes `outlet` when the peer hangs up, or sends a body that is refused; runs until then."""
+async def watch_disconnect(receive: Receive, connection: Connection) -> None:
+    """Runs until the peer hangs up or sends a body that is refused; then closes `connection`."""
     try:
         while (await receive())["type"] != "http.disconnect":
             pass
     except RequestError:
         pass
-    outlet.close()
+    connection.close()

@@ -11,9 +11,9 @@ import msgspec
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
+from gateway.delivery import Attachment, Connection
 from gateway.errors import RETRYABLE, BackendError
-from gateway.outlet import Outlet
-from gateway.transports.http import error_response
+from gateway.responses import error_response
 from protocol import cursor as cursors
 from protocol.codec import (
     decode_message_json,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from gateway.service import Gateway
     from gateway.streams import Stream
-    from gateway.subscription import Subscription
     from protocol.events import ServerEvent
 
 logger = logging.getLogger("wetink.ws")
@@ -94,6 +93,11 @@ async def serve_socket(websocket: WebSocket) -> None:
     await _Socket(websocket, gateway, _CODECS[chosen or JSON]).run()
 
 
+class _Attached(NamedTuple):
+    stream: Stream
+    attachment: Attachment
+
+
 class _Socket:
     """One connection. Reads messages in order, one at a time; a second task writes events.
 
@@ -105,8 +109,8 @@ class _Socket:
         self._websocket = websocket
         self._gateway = gateway
         self._codec = codec
-        self._outlet = Outlet(gateway.clock, websocket.scope)
-        self._attached: dict[str, Subscription] = {}
+        self._connection = Connection(gateway.clock, websocket.scope)
+        self._attached: dict[str, _Attached] = {}
 
     async def run(self) -> None:
         tasks = [
@@ -123,8 +127,8 @@ class _Socket:
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
-            for subscription in self._attached.values():
-                subscription.leave()
+            for attached in self._attached.values():
+                attached.attachment.leave()
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
                 logger.error("WebSocket session failed", exc_info=result)
@@ -133,7 +137,7 @@ class _Socket:
 
     async def _say_goodbye(self, writing: asyncio.Task[None]) -> None:
         """Every stream has just ended with `shutting_down`; that still goes out, then the close."""
-        self._outlet.finish()
+        self._connection.finish()
         await writing
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._websocket.close(CLOSE_SERVICE_RESTART, "the gateway is shutting down")
@@ -142,7 +146,7 @@ class _Socket:
         while True:
             received = await self._websocket.receive()
             if received["type"] == "websocket.disconnect":
-                self._outlet.close()
+                self._connection.close()
                 return
             data = received.get(self._codec.field)
             if data is None:
@@ -156,12 +160,12 @@ class _Socket:
                 await self._refuse(error, ref)
 
     async def _write(self) -> None:
-        while woken := await self._outlet.woken():
-            for subscription in woken:
-                for event in subscription.collect():
-                    await self._outlet.write(self._send(event))
-                if subscription.closed:
-                    subscription.leave()
+        while woken := await self._connection.woken():
+            for attachment in woken:
+                for event in attachment.collect():
+                    await self._connection.write(self._send(event))
+                if attachment.closed:
+                    attachment.leave()
 
     async def _send(self, event: ServerEvent) -> None:
         encoded = self._codec.encode(event)
@@ -174,12 +178,12 @@ class _Socket:
             case Attach():
                 self._attach(message)
             case Detach():
-                self._at(message.ref).leave()
+                self._at(message.ref).attachment.leave()
                 del self._attached[message.ref]
             case Cancel():
                 self._at(message.ref).stream.cancel()
             case Ack():
-                self._at(message.ref).acknowledge(message.part, message.at)
+                self._at(message.ref).attachment.acknowledge(message.part, message.at)
             case _:
                 assert_never(message)
 
@@ -188,14 +192,15 @@ class _Socket:
         request = message.request
         policy = self._gateway.policy(request.policy)
         stream = await self._gateway.generate(request)
-        self._attached[message.ref] = stream.attach(
+        attachment = stream.attach(
             policy,
-            outlet=self._outlet,
+            connection=self._connection,
             unit=request.offsets,
             include=request.include,
             multiplexed=True,
             ref=message.ref,
         )
+        self._attached[message.ref] = _Attached(stream, attachment)
 
     def _attach(self, message: Attach) -> None:
         self._require_free(message.ref)
@@ -203,17 +208,18 @@ class _Socket:
         policy = self._gateway.policy(message.policy)
         stream = self._gateway.streams.get(message.stream, cursor)
         self._require_not_attached(stream)
-        self._attached[message.ref] = stream.attach(
+        attachment = stream.attach(
             policy,
-            outlet=self._outlet,
+            connection=self._connection,
             cursor=cursor,
             unit=message.offsets,
             include=message.include,
             multiplexed=True,
             ref=message.ref,
         )
+        self._attached[message.ref] = _Attached(stream, attachment)
 
-    def _at(self, ref: str) -> Subscription:
+    def _at(self, ref: str) -> _Attached:
         if ref not in self._attached:
             raise RequestError(ErrorCode.UNKNOWN_REF, f"nothing is attached as {ref[:80]!r}", "ref")
         return self._attached[ref]
@@ -221,25 +227,25 @@ class _Socket:
     def _require_free(self, ref: str) -> None:
         """Makes room for one more attachment called `ref`."""
         attached = self._attached
-        if ref in attached and not attached[ref].closed:
+        if ref in attached and not attached[ref].attachment.closed:
             raise RequestError(
                 ErrorCode.DUPLICATE_REF, f"{ref[:80]!r} is in use on this connection", "ref"
             )
         if ref in attached:
-            attached.pop(ref).leave()
+            attached.pop(ref).attachment.leave()
         if len(attached) >= self._gateway.config.limits.attachments_per_socket:
-            over = next((name for name, reader in attached.items() if reader.closed), None)
+            over = next((name for name, one in attached.items() if one.attachment.closed), None)
             if over is None:
                 raise RequestError(
                     ErrorCode.OVERLOADED,
                     f"a connection carries at most {len(attached)} attachments",
                 )
-            attached.pop(over).leave()
+            attached.pop(over).attachment.leave()
 
     def _require_not_attached(self, stream: Stream) -> None:
         """Events name their stream, not the ref: one connection reads a stream once at a time."""
-        for ref, reader in self._attached.items():
-            if reader.stream is stream and not reader.closed:
+        for ref, attached in self._attached.items():
+            if attached.stream is stream and not attached.attachment.closed:
                 raise RequestError(
                     ErrorCode.ALREADY_ATTACHED,
                     f"this connection reads the stream already, as {ref[:80]!r}; detach it first",

@@ -6,29 +6,26 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 import msgspec
 
-from protocol.events import Usage
+from protocol.events import Token, Usage
 
 if TYPE_CHECKING:
     from protocol.ledger import Ledger
 
 
-class GivenToken(msgspec.Struct, frozen=True, array_like=True):
-    id: int
-    n: int
-    logprob: float | None
-    confidence: float | None
+Given: TypeAlias = tuple[int, int, float | None, float | None]
+"""A token: id, n, logprob, confidence."""
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="draft"):
     tail: str
-    tokens: list[GivenToken] = []
+    tokens: list[Given] = []
     cause: str | None = None
 
 
 class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="verify"):
     text: str
     tail: str
-    tokens: list[GivenToken] = []
+    tokens: list[Given] = []
     cause: str | None = None
 
 
@@ -55,12 +52,16 @@ class Fail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="d
 LedgerStep: TypeAlias = Draft | Verify | BeginPart | Finish | Fail
 
 
+def tokens_of(step: Draft | Verify) -> list[Token]:
+    return [Token(*given) for given in step.tokens]
+
+
 def apply(step: LedgerStep, ledger: Ledger) -> None:
     match step:
         case Draft():
-            ledger.draft(step.tail, step.tokens, step.cause)
+            ledger.draft(step.tail, tokens_of(step), step.cause)
         case Verify():
-            ledger.verify(step.text, step.tail, step.tokens, step.cause)
+            ledger.verify(step.text, step.tail, tokens_of(step), step.cause)
         case BeginPart():
             ledger.begin_part(step.kind, step.name)
         case Finish():

@@ -8,25 +8,26 @@ import msgspec
 import pytest
 
 from protocol import codec, cursor, units
-from protocol.client import ClientStream
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.ledger import Ledger, PartLedger
-from protocol.server import ServerStream, View
+from protocol.policy import View
+from protocol.receiver import Receiver
+from protocol.sender import Sender
 from protocol.sse import SSEEvent, SSEParser
-from protocol.states import State
+from protocol.transitions import State
 from tests.conformance import steps
 from tests.conformance.vectors import (
     CASE_TYPES,
     VECTORS,
     Advance,
     CursorCase,
-    ExpectedView,
+    ExpectedText,
     Open,
-    ServerCase,
+    ReceiverCase,
+    SenderCase,
     SSECase,
     StreamCase,
     UnitsCase,
-    ViewCase,
     cases_of,
     name_of,
 )
@@ -45,31 +46,31 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
         yield [data[:i], data[i:]]
 
 
-def receive(reader: ClientStream, data: bytes | str) -> None:
+def receive(receiver: Receiver, data: bytes | str) -> None:
     """As any transport does: broken data ends the reading like an event that breaks a rule."""
     try:
         event = codec.decode_event_json(data)
     except RemoteProtocolError as error:
-        reader.distrust(error)
+        receiver.distrust(error)
     else:
         if event is not None:
-            reader.receive(event)
+            receiver.receive(event)
 
 
-def check_view(reader: ClientStream, expect: ExpectedView) -> None:
-    found = [(part.kind, part.name, part.committed) for part in reader.parts]
+def check_text(receiver: Receiver, expect: ExpectedText) -> None:
+    found = [(part.kind, part.name, part.committed) for part in receiver.parts]
     assert found == [(part.kind, part.name, part.text) for part in expect.parts]
     if expect.failure is not None:
-        assert reader.state is State.FAILED
-        assert reader.failure is not None
-        assert reader.failure.code == expect.failure
+        assert receiver.state is State.FAILED
+        assert receiver.failure is not None
+        assert receiver.failure.code == expect.failure
         if expect.retryable is not None:
-            assert reader.failure.retryable is expect.retryable
+            assert receiver.failure.retryable is expect.retryable
     else:
-        assert reader.failure is None
-        assert reader.state.name.lower() == expect.state
-        assert reader.tail == expect.tail
-        assert reader.cursor == expect.cursor
+        assert receiver.failure is None
+        assert receiver.state.name.lower() == expect.state
+        assert receiver.tail == expect.tail
+        assert receiver.cursor == expect.cursor
 
 
 def test_vectors_number_at_least_seventy_and_cover_every_kind() -> None:
@@ -84,36 +85,36 @@ def test_vectors_have_unique_names_in_each_file() -> None:
         assert len(set(names)) == len(names), path.name
 
 
-@pytest.mark.parametrize("case", cases_of("view"), ids=name_of)
-def test_reader_holds_the_expected_view(case: ViewCase) -> None:
-    reader = ClientStream(case.offsets, cursor=case.resume, held=case.held)
+@pytest.mark.parametrize("case", cases_of("receiver"), ids=name_of)
+def test_receiver_holds_the_expected_text(case: ReceiverCase) -> None:
+    receiver = Receiver(case.offsets, cursor=case.resume, held=case.held)
     failed_after = None
     for index, event in enumerate(case.events):
-        receive(reader, bytes(event))
-        if reader.state is State.FAILED and failed_after is None:
+        receive(receiver, bytes(event))
+        if receiver.state is State.FAILED and failed_after is None:
             failed_after = index
-    check_view(reader, case.expect)
+    check_text(receiver, case.expect)
     assert failed_after == case.expect.after
 
 
 @pytest.mark.parametrize("case", cases_of("stream"), ids=name_of)
-def test_reader_holds_the_expected_view_after_whole_streams(case: StreamCase) -> None:
+def test_receiver_holds_the_expected_text_after_whole_streams(case: StreamCase) -> None:
     bodies = [body if body is None else body.encode() for body in case.attachments]
     longest = max(len(body) for body in bodies if body is not None)
     ways = [None, 1, *range(2, longest)] if case.every_split else [None]
     for way in ways:
-        reader = ClientStream(case.offsets)
+        receiver = Receiver(case.offsets)
         for number, body in enumerate(bodies, start=1):
             if body is None:
-                reader.nothing_more()
+                receiver.nothing_more()
                 continue
             parser = SSEParser()
             for chunk in chunks(body, way):
                 for event in parser.feed(chunk):
-                    receive(reader, event.data)
-            if number < len(bodies) or reader.state is not State.FAILED:
-                reader.interrupted()
-        check_view(reader, case.expect)
+                    receive(receiver, event.data)
+            if number < len(bodies) or receiver.state is not State.FAILED:
+                receiver.interrupted()
+        check_text(receiver, case.expect)
 
 
 def chunks(body: bytes, way: int | None) -> list[bytes]:
@@ -169,16 +170,25 @@ def test_cursor_is_parsed_or_refused(case: CursorCase) -> None:
     assert str(parsed) == case.text
 
 
-def policy(view: tuple[int, int] | str, part: PartLedger) -> View:
-    match view:
-        case "all":
-            return View(part.committed_length, part.total_length)
-        case "hold":
-            return View(part.committed_length, part.committed_length)
-        case (int(committed), int(shown)):
-            return View(committed, shown)
-        case _:
-            raise ValueError(f"no view: {view}")
+class GivenPolicy:
+    """Allows what the step of a case says."""
+
+    wants_drafts = True
+
+    def __init__(self) -> None:
+        self.described: dict[str, object] = {"kind": "x"}
+        self.given: tuple[int, int] | str = "all"
+
+    def view(self, part: PartLedger, now: float) -> View:
+        match self.given:
+            case "all":
+                return View(part.committed_length, part.total_length)
+            case "hold":
+                return View(part.committed_length, part.committed_length)
+            case (int(committed), int(shown)):
+                return View(committed, shown)
+            case _:
+                raise ValueError(f"no view: {self.given}")
 
 
 def check_events(events: list[ServerEvent], expect: list[dict[str, object]]) -> None:
@@ -189,15 +199,16 @@ def check_events(events: list[ServerEvent], expect: list[dict[str, object]]) -> 
         assert stats == pytest.approx(expected_stats, abs=1e-9)
 
 
-@pytest.mark.parametrize("case", cases_of("server"), ids=name_of)
-def test_server_sends_exactly_the_expected_events(case: ServerCase) -> None:
+@pytest.mark.parametrize("case", cases_of("sender"), ids=name_of)
+def test_sender_sends_exactly_the_expected_events(case: SenderCase) -> None:
     ledger = Ledger()
-    attachment = ServerStream(
+    policy = GivenPolicy()
+    sender = Sender(
         ledger,
+        policy,
         stream="s1",
         epoch=7,
         model="m",
-        policy={"kind": "x"},
         unit=case.offsets,
         include=case.include,
         started_at=0.0,
@@ -206,14 +217,13 @@ def test_server_sends_exactly_the_expected_events(case: ServerCase) -> None:
         match step:
             case Open(failure=None):
                 position = None if step.cursor is None else cursor.parse(step.cursor)
-                check_events([attachment.open(position)], step.expect)
+                check_events([sender.open(position)], step.expect)
             case Open():
                 with pytest.raises(RequestError) as refusal:
-                    attachment.open(cursor.parse(step.cursor or ""))
+                    sender.open(cursor.parse(step.cursor or ""))
                 assert refusal.value.code == step.failure
             case Advance():
-                view = step.view
-                events = attachment.advance(lambda part, view=view: policy(view, part), step.now)
-                check_events(events, step.expect)
+                policy.given = step.view
+                check_events(sender.advance(step.now), step.expect)
             case _:
                 steps.apply(step, ledger)

@@ -24,7 +24,7 @@ class ExpectedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
 
 
-class ExpectedView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ExpectedText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: list[ExpectedPart]
     tail: str | None = None
     state: str | None = None
@@ -34,10 +34,10 @@ class ExpectedView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retryable: bool | None = None
 
 
-class ViewCase(_Case, frozen=True, kw_only=True):
+class ReceiverCase(_Case, frozen=True, kw_only=True):
     offsets: OffsetUnit
     events: list[msgspec.Raw]
-    expect: ExpectedView
+    expect: ExpectedText
     resume: str | None = None
     held: str | None = None
 
@@ -46,7 +46,7 @@ class StreamCase(_Case, frozen=True, kw_only=True):
     offsets: OffsetUnit
     attachments: list[str | None]
     every_split: bool
-    expect: ExpectedView
+    expect: ExpectedText
 
 
 class ExpectedSSEEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,7 +107,7 @@ class Advance(
     expect: list[dict[str, Any]]
 
 
-class ServerCase(_Case, frozen=True, kw_only=True):
+class SenderCase(_Case, frozen=True, kw_only=True):
     offsets: OffsetUnit
     steps: list[LedgerStep | Open | Advance]
     include: list[IncludeItem] = []
@@ -119,12 +119,12 @@ class _File(msgspec.Struct, frozen=True):
 
 
 CASE_TYPES: dict[str, type[_Case]] = {
-    "view": ViewCase,
+    "receiver": ReceiverCase,
     "stream": StreamCase,
     "sse": SSECase,
     "units": UnitsCase,
     "cursor": CursorCase,
-    "server": ServerCase,
+    "sender": SenderCase,
 }
 
 

@@ -5,7 +5,7 @@ word of a prompt what a stream does; the rest of the prompt is its text, one tok
 the token's id being the code point.
 
     model   "fatal": says Fatal and ends; "exit": ends without connecting;
-            "garbage": sends what is no frame; "deaf": does not end when its gateway is gone
+            "garbage": sends data that is not a frame; "deaf": does not end when its gateway is gone
     say     commits the text in three verifications, each after a draft whose end is wrong
     stall   commits the first half, drafts the rest and waits; continued by a restarted engine, it
             goes on to the end
@@ -41,8 +41,18 @@ def pieces(text: str, count: int) -> list[str]:
     return [text[i : i + size] for i in range(0, len(text), size)]
 
 
-def tokens(text: str, confidence: float | None = None) -> list[frames.TokenText]:
-    return [frames.TokenText(ord(c), 1, None, confidence) for c in text]
+def tokens(text: str, confidence: float | None = None) -> list[frames.Token]:
+    return [frames.Token(ord(c), 1, None, confidence) for c in text]
+
+
+def counted(before: frames.TokenCounts, length: int) -> frames.TokenCounts:
+    """One step more, which drafted two tokens; all were accepted of which there is text."""
+    return msgspec.structs.replace(
+        before,
+        drafted=before.drafted + 2,
+        accepted=before.accepted + min(2, length),
+        steps=before.steps + 1,
+    )
 
 
 class ScriptedEngine:
@@ -51,6 +61,7 @@ class ScriptedEngine:
         self._decoder = msgspec.msgpack.Decoder(frames.ToEngine)
         self._waiting: dict[str, frames.Start] = {}
         self._wants: dict[str, bool] = {}
+        self._counts: dict[str, frames.TokenCounts] = {}
 
     def send(self, frame: frames.FromEngine) -> None:
         data = msgspec.msgpack.encode(frame)
@@ -89,6 +100,7 @@ class ScriptedEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         seed = SEED if start.sampling.seed is None else start.sampling.seed
         self.send(frames.Accepted(start.stream, len(start.prompt or ""), seed))
+        self._counts[start.stream] = start.counts
         rest = text[len(done) :]
         if word == "wait":
             self._waiting[start.stream] = start
@@ -116,14 +128,18 @@ class ScriptedEngine:
         self.finish(start, "cancelled", len(text))
 
     def draft(self, stream: str, tail: str) -> None:
-        self.send(frames.Step([frames.Drafted(stream, tail, tokens(tail, 0.5))]))
+        self.send(frames.Step([(stream, frames.Drafted(tail, tokens(tail, 0.5)))]))
 
     def verify(self, stream: str, text: str, cause: str | None = None) -> None:
-        self.send(frames.Step([frames.Verified(stream, text, "", cause, tokens(text))]))
+        self._counts[stream] = counts = counted(self._counts[stream], len(text))
+        event = frames.Verified(text, "", cause, tokens(text), counts)
+        self.send(frames.Step([(stream, event)]))
 
     def finish(self, start: frames.Start, reason: str, completion: int) -> None:
-        counts = frames.TokenCounts(prompt=len(start.prompt or ""), completion=completion)
-        self.send(frames.Step([frames.Finished(start.stream, reason, counts)]))
+        counts = msgspec.structs.replace(
+            self._counts.pop(start.stream), prompt=len(start.prompt or ""), completion=completion
+        )
+        self.send(frames.Step([(start.stream, frames.Finished(reason, counts))]))
 
 
 def main() -> int:

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 import wetink
-from gateway.backends.local import LocalBackend, LocalConfig
-from gateway.config import GatewayConfig
+from gateway.backends.local import LocalBackend
+from gateway.config import EngineConfig, GatewayConfig
 from gateway.server import running_server
 from protocol.events import Commit, Retract, ServerEvent
 
@@ -40,7 +40,7 @@ POLICIES: tuple[tuple[str | wetink.StreamRetract | wetink.Chunk, TransportName],
 
 @pytest.fixture(scope="module")
 def backend() -> LocalBackend:
-    return LocalBackend(LocalConfig(adaptive_draft=False, draft_length=6))
+    return LocalBackend(EngineConfig(adaptive_draft=False, draft_length=6))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -60,12 +60,12 @@ async def url(server: str) -> str:
     return server
 
 
-async def read(subscription: wetink.Subscription) -> tuple[str, list[ServerEvent]]:
+async def read(stream: wetink.Stream) -> tuple[str, list[ServerEvent]]:
     events: list[ServerEvent] = []
-    async with subscription as reading:
+    async with stream as reading:
         events += [event async for event in reading]
     assert reading.complete
-    return reading.view.committed, events
+    return reading.received.committed, events
 
 
 def removed(events: list[ServerEvent]) -> int:
@@ -83,7 +83,7 @@ def removed(events: list[ServerEvent]) -> int:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.3])
-async def test_subscribers_end_with_same_text_under_every_policy(
+async def test_attachments_end_with_same_text_under_every_policy(
     url: str, temperature: float
 ) -> None:
     messages = [{"role": "user", "content": PROMPT}]
@@ -95,7 +95,7 @@ async def test_subscribers_end_with_same_text_under_every_policy(
             for p, t in POLICIES
         ]
         events = [event async for event in first]
-    results = [(first.view.committed, events), *[await other for other in others]]
+    results = [(first.received.committed, events), *[await other for other in others]]
     texts = {text for text, _ in results}
     assert len(texts) == 1
     assert first.usage is not None
@@ -121,7 +121,7 @@ async def test_stream_continues_with_same_text_after_engine_is_killed(
 ) -> None:
     async def generate(kill_after: int | None) -> tuple[str, list[ServerEvent]]:
         events: list[ServerEvent] = []
-        subscription = wetink.stream(
+        stream = wetink.stream(
             url,
             messages=[{"role": "user", "content": PROMPT}],
             temperature=0.7,
@@ -130,7 +130,7 @@ async def test_stream_continues_with_same_text_after_engine_is_killed(
             ignore_eos=True,
             policy="retract",
         )
-        async with subscription as reading:
+        async with stream as reading:
             async for event in reading:
                 events.append(event)
                 commits = sum(isinstance(e, Commit) for e in events)
@@ -139,7 +139,7 @@ async def test_stream_continues_with_same_text_after_engine_is_killed(
                     assert backend.engine_pid is not None
                     os.kill(backend.engine_pid, signal.SIGKILL)
         assert reading.complete
-        return reading.view.committed, events
+        return reading.received.committed, events
 
     whole, _ = await generate(None)
     first_engine = backend.engine_pid

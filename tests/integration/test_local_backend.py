@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.backends import local, supervisor
 from gateway.backends.base import BackendEvent, Drafted, Failed, Finished, Verified
-from gateway.backends.local import MAX_CRASHES, LocalBackend, LocalConfig
-from gateway.backends.supervisor import RestartPolicy
+from gateway.backends.local import LocalBackend, RestartPolicy, process
+from gateway.backends.local.backend import MAX_CRASHES
+from gateway.backends.local.backend import WORKER as REAL_WORKER
+from gateway.config import EngineConfig
 from gateway.errors import BackendError
 from protocol.errors import ErrorCode, RequestError
 from protocol.ledger import Ledger
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
 WORKER = (sys.executable, "-m", "tests.integration.scripted_engine")
-REAL_WORKER = local.WORKER
 TEXT = "Wet ink dries, ☕ and stays."
 SAMPLING_FIELDS = (
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids"),
@@ -85,13 +85,13 @@ def drafted(event: BackendEvent) -> bool:
 async def running(
     model: str | None = None,
     *,
-    config: LocalConfig | None = None,
+    config: EngineConfig | None = None,
     worker: tuple[str, ...] = WORKER,
     progress: list[str] | None = None,
     restarts: RestartPolicy = AT_ONCE,
 ) -> AsyncGenerator[LocalBackend]:
     backend = LocalBackend(
-        config or LocalConfig(model=model),
+        config or EngineConfig(model=model),
         on_progress=None if progress is None else lambda phase, _: progress.append(phase),
         worker=worker,
         restarts=restarts,
@@ -178,13 +178,14 @@ async def test_backend_passes_on_everything_a_request_says() -> None:
         "want_drafts": False,
         "committed": [],
         "committed_chars": 0,
+        "counts": {},
     }
 
 
 @pytest.mark.parametrize("key", ["x", "9" * 20, "9" * 5000])
 async def test_backend_refuses_a_logit_bias_for_what_is_no_token_id(key: str) -> None:
     async with running() as backend:
-        with pytest.raises(RequestError, match="no token id") as caught:
+        with pytest.raises(RequestError, match="not a token id") as caught:
             await backend.generate("a", ask("say", logit_bias={key: 1.0}), Reader())
     assert caught.value.param == "logit_bias"
 
@@ -257,8 +258,39 @@ async def test_backend_continues_streams_with_one_retraction_when_the_engine_is_
     assert (first.text, second.text) == (TEXT, TEXT * 2)
     assert (first.restarts_seen, second.restarts_seen, idle.restarts_seen) == (1, 1, 0)
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.INFO] == [
-        "the engine is back, 3 streams continued"
+        "the engine is back",
+        "3 streams continued",
     ]
+
+
+async def test_backend_counts_on_when_the_engine_is_killed() -> None:
+    """Two tokens are drafted in each step: one step before the kill, three after it."""
+    async with running() as backend:
+        reader = Reader()
+        await backend.generate("a", ask(f"stall {TEXT}"), reader)
+        await reader.until(drafted)
+        assert backend.engine_pid is not None
+        os.kill(backend.engine_pid, signal.SIGKILL)
+        finished = await reader.ended()
+    assert isinstance(finished, Finished)
+    counts = finished.counts
+    assert (counts.steps, counts.drafted, counts.accepted) == (4, 8, 8)
+    assert counts.completion == len(TEXT)
+
+
+async def test_backend_reports_the_counts_of_a_stream_cancelled_while_no_engine_runs() -> None:
+    async with running() as backend:
+        reader = Reader()
+        await backend.generate("a", ask(f"stall {TEXT}"), reader)
+        await reader.until(drafted)
+        backend.cancel("a")  # a stalled stream does not answer
+        assert backend.engine_pid is not None
+        os.kill(backend.engine_pid, signal.SIGKILL)
+        finished = await reader.ended()
+    assert isinstance(finished, Finished)
+    counts = finished.counts
+    assert (counts.steps, counts.drafted, counts.accepted) == (1, 2, 2)
+    assert counts.completion == len(reader.text)
 
 
 async def test_backend_ends_a_stream_as_cancelled_when_the_engine_dies_before_it_says_so() -> None:
@@ -333,8 +365,8 @@ async def test_backend_ends_its_process_and_its_streams_when_stopped() -> None:
 
 
 async def test_backend_kills_an_engine_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "EXIT_GRACE_S", 0.1)
-    monkeypatch.setattr(supervisor, "TERMINATE_GRACE_S", 0.1)
+    monkeypatch.setattr(process, "EXIT_GRACE_S", 0.1)
+    monkeypatch.setattr(process, "TERMINATE_GRACE_S", 0.1)
     async with running("deaf") as backend:
         pid = backend.engine_pid
         assert pid is not None
@@ -344,7 +376,7 @@ async def test_backend_kills_an_engine_that_does_not_end(monkeypatch: pytest.Mon
 async def test_backend_leaves_no_process_when_stopped_while_an_engine_is_being_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervisor, "EXIT_GRACE_S", 0.2)
+    monkeypatch.setattr(process, "EXIT_GRACE_S", 0.2)
     async with running() as backend:
         reader = Reader()
         pid = backend.engine_pid
@@ -369,7 +401,7 @@ async def test_backend_leaves_no_process_when_its_start_is_given_up(
     giving_up = asyncio.Event()
     monkeypatch.setattr(asyncio, "create_subprocess_exec", record)
     never_connects = (sys.executable, "-c", "import signal; signal.pause()")
-    backend = LocalBackend(LocalConfig(), worker=never_connects)
+    backend = LocalBackend(EngineConfig(), worker=never_connects)
     starting = asyncio.create_task(backend.start())
     await giving_up.wait()
     starting.cancel()
@@ -399,7 +431,7 @@ async def test_streams_of_the_real_engine_say_the_same_when_it_is_killed_midway(
 ) -> None:
     """A random model writes any bytes, so code points break across tokens all the time."""
     write_tiny_llama(tmp_path / "tiny", context=512)
-    config = LocalConfig(
+    config = EngineConfig(
         model=str(tmp_path / "tiny"), dtype="float32", threads=1, drafter="ngram", kv_memory_mib=16
     )
     messages = [Message("user", "wet ink ☕")]

@@ -10,19 +10,19 @@ import msgspec
 
 from gateway.policies import SpecPolicy
 from protocol import codec, cursor, units
-from protocol.client import Change, ClientStream
 from protocol.events import Error, Finish, IncludeItem, OffsetUnit, Open, Retract, Tentative
+from protocol.receiver import Change, Receiver
 from protocol.requests import Hold, PolicySpec, StreamRetract
-from protocol.server import ServerStream
+from protocol.sender import Sender
 from protocol.sse import EventWriter, SSEParser
-from protocol.states import State
+from protocol.transitions import State
 
 if TYPE_CHECKING:
     from protocol.ledger import Ledger
 
 
 class Delivery:
-    """Server stream, SSE bytes, parser and reader; `cut` breaks the line and resumes."""
+    """Sender, SSE bytes, parser and receiver; `cut` breaks the line and resumes."""
 
     def __init__(
         self, ledger: Ledger, policy: PolicySpec, unit: OffsetUnit, include: list[IncludeItem]
@@ -30,10 +30,10 @@ class Delivery:
         self.ledger = ledger
         self.unit = unit
         self.include = include
-        self.reader = ClientStream(unit)
-        self.witness = Witness(self.reader)
+        self.receiver = Receiver(unit)
+        self.witness = Witness(self.receiver)
         self.finish: Finish | None = None
-        self._wire = bytearray()
+        self._bytes = bytearray()
         self.attach(policy)
 
     def attach(self, policy: PolicySpec) -> None:
@@ -42,78 +42,78 @@ class Delivery:
         self.spec = policy
         self.parser = SSEParser()
         self._writer = EventWriter()
-        self._wire.clear()
+        self._bytes.clear()
         self.witness.begin()
-        self.server = ServerStream(
+        self.sender = Sender(
             self.ledger,
+            self.policy,
             stream="s1",
             epoch=7,
             model="m",
-            policy=self.policy.described,
             unit=self.unit,
             include=self.include,
             started_at=0.0,
         )
-        position = self.reader.cursor
-        first = self.server.open(None if position is None else cursor.parse(position))
-        self._wire += self._writer.encode(first)
+        position = self.receiver.cursor
+        first = self.sender.open(None if position is None else cursor.parse(position))
+        self._bytes += self._writer.encode(first)
 
     def pull(self, now: float) -> None:
-        """The server writes all that it owes now."""
-        for event in self.server.advance(lambda part: self.policy.view(part, now), now):
+        """The sender writes all that it owes now."""
+        for event in self.sender.advance(now):
             if isinstance(event, Finish):
                 self.finish = event
             if isinstance(self.spec, Hold):
                 assert not isinstance(event, Tentative | Retract)
-            self._wire += self._writer.encode(event)
+            self._bytes += self._writer.encode(event)
 
     @property
     def under_way(self) -> int:
         """Bytes written and not received."""
-        return len(self._wire)
+        return len(self._bytes)
 
     def carry(self, n: int) -> None:
         """The next `n` bytes arrive, in one chunk."""
-        chunk = bytes(self._wire[:n])
-        del self._wire[:n]
+        chunk = bytes(self._bytes[:n])
+        del self._bytes[:n]
         for frame in self.parser.feed(chunk):
             event = codec.decode_event_json(frame.data)
             assert event is not None
             assert event == codec.decode_event_msgpack(codec.encode_msgpack(event))
-            self.witness.see(event, self.reader.receive(event))
+            self.witness.see(event, self.receiver.receive(event))
             self.check_trust()
             self.check_bound()
             if not isinstance(event, Tentative | Retract | Error):
-                assert frame.id == self.reader.cursor
+                assert frame.id == self.receiver.cursor
 
     def cut(self, policy: PolicySpec) -> None:
         """What is under way is lost; the reader comes back, perhaps with another policy, unless it
         has all it wants.
         """
-        self.reader.interrupted()
-        if self.reader.state is State.INTERRUPTED:
+        self.receiver.interrupted()
+        if self.receiver.state is State.INTERRUPTED:
             self.attach(policy)
 
     def check_trust(self) -> None:
         """The reader has found nothing wrong; a stream may still have failed."""
-        failure = self.reader.failure
+        failure = self.receiver.failure
         assert failure is None or failure.code == "engine_failed", failure
 
     def check_bound(self) -> None:
         """No more is tentative than `max_tail` allows."""
         match self.spec:
             case StreamRetract(max_tail=int(most), grapheme_safe=False):
-                assert units.length(self.reader.tail, self.unit) <= most
+                assert units.length(self.receiver.tail, self.unit) <= most
             case _:
                 pass
 
     def check_end(self) -> None:
         """The reader ended with the canonical text, or with the stream's own error."""
         self.check_trust()
-        failure = self.reader.failure
-        assert self.reader.state is (State.FINISHED if failure is None else State.FAILED)
-        assert self.reader.tail == ""
-        found = [(part.kind, part.name, part.committed) for part in self.reader.parts]
+        failure = self.receiver.failure
+        assert self.receiver.state is (State.FINISHED if failure is None else State.FAILED)
+        assert self.receiver.tail == ""
+        found = [(part.kind, part.name, part.committed) for part in self.receiver.parts]
         assert found == [
             (part.kind, part.name, part.committed_text()) for part in self.ledger.parts
         ]
@@ -124,8 +124,8 @@ class Delivery:
 class Witness:
     """Keeps its own account of what is visible, from what the reader says has changed."""
 
-    def __init__(self, reader: ClientStream) -> None:
-        self._reader = reader
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
         self._visible: list[str] = []
         self._committed: list[str] = []
         self.begin()
@@ -136,7 +136,7 @@ class Witness:
         self._longest_tail = 0
 
     def see(self, event: object, change: Change | None) -> None:
-        parts = self._reader.parts
+        parts = self._receiver.parts
         if len(parts) > len(self._visible):
             assert all(part.complete and not part.tail for part in parts[:-1])
             self._visible.append("")
@@ -156,7 +156,7 @@ class Witness:
         self._committed[-1] += change.committed
         assert [part.committed for part in parts] == self._committed
         self._longest_tail = max(
-            self._longest_tail, units.length(parts[-1].tail, self._reader.unit)
+            self._longest_tail, units.length(parts[-1].tail, self._receiver.unit)
         )
 
     def stats_of(self, finish: Finish, unit: OffsetUnit) -> object:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import codec
-from protocol.client import ClientStream
 from protocol.errors import ErrorCode, RemoteProtocolError, RequestError
 from protocol.events import (
     Commit,
@@ -27,6 +26,7 @@ from protocol.events import (
     Token,
     Usage,
 )
+from protocol.receiver import Receiver
 from tests.property.traces import patient
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def test_codec_writes_the_same_fields_in_both_encodings(event: ServerEvent) -> N
 @patient
 @given(events=st.lists(events, max_size=8))
 def test_reader_never_raises_whatever_events_come(events: list[ServerEvent]) -> None:
-    reader = ClientStream()
+    reader = Receiver()
     for event in events:
         committed = [part.committed for part in reader.parts]
         failed = reader.failure

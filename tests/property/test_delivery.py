@@ -80,5 +80,5 @@ def test_readers_with_different_policies_end_with_the_same_text(
             delivery.carry(delivery.under_way)
     for delivery in deliveries:
         delivery.check_end()
-    views = [[part.committed for part in delivery.reader.parts] for delivery in deliveries]
-    assert all(view == views[0] for view in views)
+    texts = [[part.committed for part in delivery.receiver.parts] for delivery in deliveries]
+    assert all(text == texts[0] for text in texts)

@@ -14,7 +14,7 @@ from tests.conformance.steps import (
     Draft,
     Fail,
     Finish,
-    GivenToken,
+    Given,
     LedgerStep,
     Verify,
 )
@@ -80,15 +80,15 @@ policies: st.SearchStrategy[PolicySpec] = st.one_of(
 
 
 @st.composite
-def tokens_of(draw: DrawFn, text: str) -> list[GivenToken]:
+def tokens_of(draw: DrawFn, text: str) -> list[Given]:
     """Tokens that cover `text`, some of them without text of their own; or none at all."""
     if draw(st.booleans()):
         return []
-    tokens: list[GivenToken] = []
+    tokens: list[Given] = []
     left = len(text)
     while left:
         n = draw(st.integers(0, left)) if len(tokens) < 6 else left
-        tokens.append(GivenToken(len(tokens), n, draw(st.sampled_from((None, -0.5))), 0.5))
+        tokens.append((len(tokens), n, draw(st.sampled_from((None, -0.5))), 0.5))
         left -= n
     return tokens
 

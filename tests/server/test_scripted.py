@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.backends.scripted import BUILT_IN_TRACES, ScriptedBackend, load_traces
-from protocol.client import ClientStream
 from protocol.events import Commit
+from protocol.receiver import Receiver
 from tests.server.gateways import Reader, serving
 
 
@@ -17,8 +17,8 @@ async def test_sample_trace_reads_the_same_under_every_policy() -> None:
             pass
         created = (await http.post("/v1/streams", json={"prompt": "lighthouses?"})).json()
 
-        async def read(policy: str) -> tuple[ClientStream, list[str]]:
-            view, commits = ClientStream(), list[str]()
+        async def read(policy: str) -> tuple[Receiver, list[str]]:
+            view, commits = Receiver(), list[str]()
             path = f"{created['events']}?policy={policy}"
             async with http.stream("GET", path) as response:
                 for event, _ in await Reader(response).to_end():

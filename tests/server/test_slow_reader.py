@@ -100,9 +100,9 @@ async def test_connection_that_stalls_for_good_is_cut() -> None:
             for _ in range(PIECES):
                 served.backend.say(Verified(PIECE))
                 await healthy.next()
-            readers = (await served.snapshot(stream))["readers"]
-            assert len(readers) == 2
+            attachments = (await served.snapshot(stream))["attachments"]
+            assert len(attachments) == 2
             served.clock.advance(200.0)
-            while len(readers) == 2:
-                readers = (await served.snapshot(stream))["readers"]
+            while len(attachments) == 2:
+                attachments = (await served.snapshot(stream))["attachments"]
         sleeper.socket.close()

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.backends.base import Drafted, Failed, Finished, PartBegins, TokenText, Verified
-from protocol.client import ClientStream
+from gateway.backends.base import Drafted, Failed, Finished, PartBegins, Verified
 from protocol.events import (
     Commit,
     Error,
@@ -22,7 +21,8 @@ from protocol.events import (
     Tentative,
     Token,
 )
-from protocol.states import State
+from protocol.receiver import Receiver
+from protocol.transitions import State
 from tests.server.gateways import Framed, Reader
 from tests.unit.gateway.doubles import COUNTS, SMALL_TALK, SMALL_TALK_TEXT
 
@@ -33,9 +33,9 @@ POLICIES = ["hold", "retract", "retract:4", "chunk:sentence", "chunk:word", "ide
 EVENT_STREAM = {"Accept": "text/event-stream"}
 
 
-def view_of(framed: list[Framed], unit: OffsetUnit = OffsetUnit.CODEPOINT) -> ClientStream:
+def view_of(framed: list[Framed], unit: OffsetUnit = OffsetUnit.CODEPOINT) -> Receiver:
     """What a conforming reader makes of the events; it must not object to any."""
-    reader = ClientStream(unit)
+    reader = Receiver(unit)
     for event, _ in framed:
         reader.receive(event)
         assert reader.failure is None, reader.failure
@@ -81,7 +81,7 @@ async def test_reader_who_is_cut_off_at_any_event_resumes_with_nothing_lost_or_t
     """By `?cursor=` and by `Last-Event-ID`, each time with another policy."""
     for cut in range(1, len(SMALL_TALK)):
         stream = await served.start()
-        reader = ClientStream()
+        reader = Receiver()
         async with served.read(stream, policy=policy) as first:
             for event in SMALL_TALK[:cut]:
                 served.backend.say(event)
@@ -250,7 +250,7 @@ async def test_stream_is_cancelled_when_its_lost_reader_stays_away(served: Serve
     assert (await served.snapshot(stream))["finish"]["reason"] == "cancelled"
 
 
-async def test_snapshot_shows_parts_tail_and_readers(served: Served) -> None:
+async def test_snapshot_shows_parts_tail_and_attachments(served: Served) -> None:
     stream = await served.start(seed=3)
     async with served.read(stream, policy="ide", offsets="utf-16") as reader:
         await reader.next()
@@ -263,7 +263,7 @@ async def test_snapshot_shows_parts_tail_and_readers(served: Served) -> None:
         assert [part["complete"] for part in shot["parts"]] == [True, False]
         assert (shot["parts"][1]["name"], shot["parts"][1]["tail"]) == ("search", "}")
         assert shot["cursor"].endswith(".1.1")
-        (described,) = shot["readers"]
+        (described,) = shot["attachments"]
         assert (described["offsets"], described["policy"]["unit"]) == ("utf-16", "line")
         served.backend.say(Verified("}"), Finished("tool_calls", COUNTS))
         await reader.to_end()
@@ -287,7 +287,7 @@ async def test_reader_is_sent_tokens_and_times_when_it_includes_them(served: Ser
     async with served.read(stream, policy="hold", include="tokens,timing") as reader:
         await reader.next()
         served.clock.advance(0.25)
-        served.backend.say(Verified("ab", tokens=[TokenText(7, 0), TokenText(8, 2)]))
+        served.backend.say(Verified("ab", tokens=[Token(7, 0), Token(8, 2)]))
         commit = (await reader.next()).event
     assert commit == Commit(at=0, text="ab", t=250.0, tokens=[Token(id=7, n=0), Token(id=8, n=2)])
 

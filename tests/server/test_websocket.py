@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.backends.base import Drafted, Finished, Verified
-from protocol.client import ClientStream
 from protocol.codec import decode_event_json, decode_event_msgpack
 from protocol.events import Commit, Error, Finish, Heartbeat, Open, ServerEvent, Tentative
+from protocol.receiver import Receiver
 from tests.server.gateways import PATIENCE_S, hand_served
 from tests.unit.gateway.doubles import SMALL_TALK, SMALL_TALK_TEXT
 
@@ -78,12 +78,12 @@ async def socket_to(served: Served, subprotocol: str | None = JSON) -> AsyncGene
 @pytest.mark.parametrize("subprotocol", [JSON, MSGPACK, None])
 async def test_one_socket_carries_many_streams(served: Served, subprotocol: str | None) -> None:
     async with socket_to(served, subprotocol) as socket:
-        streams: dict[str, ClientStream] = {}
+        streams: dict[str, Receiver] = {}
         policies = ["hold", "retract", "chunk:sentence", "ide"]
         for ref, policy in enumerate(policies):
             opened = await socket.start(str(ref), policy=policy)
             assert opened.stream is not None
-            streams[opened.stream] = ClientStream()
+            streams[opened.stream] = Receiver()
             streams[opened.stream].receive(opened)
         for event in SMALL_TALK:
             for stream in streams:
@@ -103,7 +103,7 @@ async def test_one_socket_carries_many_streams(served: Served, subprotocol: str 
 async def test_reader_moves_from_http_to_a_socket_with_its_cursor(served: Served) -> None:
     stream = await served.start()
     served.backend.say(*SMALL_TALK[:4])
-    reader = ClientStream()
+    reader = Receiver()
     async with served.read(stream, policy="retract") as http:
         for event in await http.events(2):
             reader.receive(event)
@@ -162,7 +162,7 @@ async def test_ack_is_kept_with_the_reader_and_never_beyond_what_was_sent(served
         await socket.send("ack", ref="a", at=3)
         await socket.send("ack", ref="a", at=9)
         assert await socket.refused() == ("invalid_value", "a", "at")
-        (reader,) = (await served.snapshot(opened.stream))["readers"]
+        (reader,) = (await served.snapshot(opened.stream))["attachments"]
         assert reader["ack"] == "0.3"
         served.backend.say(Finished("stop"))
         assert isinstance(await socket.next(), Finish)

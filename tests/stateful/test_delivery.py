@@ -1,4 +1,4 @@
-"""Server and client machines with a line between them that drops, in any interleaving."""
+"""Sender and receiver with a line between them that drops, in any interleaving."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @invariant()
     def reader_holds_nothing_that_is_not_committed(self) -> None:
         parts = self.ledger.parts
-        for held, part in zip(self.delivery.reader.parts, parts, strict=False):
+        for held, part in zip(self.delivery.receiver.parts, parts, strict=False):
             assert part.committed_text().startswith(held.committed)
 
     def teardown(self) -> None:

@@ -2,7 +2,7 @@
  * The digest of a finished stream (SPEC section 4.7), checked with the platform's WebCrypto.
  */
 
-import type { ClientStream } from "./client.js";
+import type { Receiver } from "./receiver.js";
 
 /**
  * `unknown`: nothing to check (`digestClaim` is null), or nothing to check it with: browsers have
@@ -11,13 +11,13 @@ import type { ClientStream } from "./client.js";
 export type DigestVerdict = "match" | "mismatch" | "unknown";
 
 /** Check the digest of a finished stream. On a mismatch the stream has failed. */
-export async function checkDigest(stream: ClientStream): Promise<DigestVerdict> {
-  const claim = stream.digestClaim;
+export async function checkDigest(receiver: Receiver): Promise<DigestVerdict> {
+  const claim = receiver.digestClaim;
   const subtle: SubtleCrypto | undefined = globalThis.crypto?.subtle;
   if (claim === null || subtle === undefined) return "unknown";
   const hash = await subtle.digest("SHA-256", new TextEncoder().encode(claim.text));
   const hex = Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0"));
   if (hex.join("") === claim.digest) return "match";
-  stream.refuteDigest();
+  receiver.refuteDigest();
   return "mismatch";
 }

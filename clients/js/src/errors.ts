@@ -1,7 +1,7 @@
 /**
  * What can go wrong, by whose fault (SPEC section 9).
  *
- * - `RequestError`: a user's mistake, such as a cursor that is none.
+ * - `RequestError`: a user's mistake, such as a malformed cursor.
  * - `RemoteProtocolError`: the server sent what the protocol forbids.
  * - `LocalProtocolError`: the caller asked a state machine for something it must not do. A bug.
  */

@@ -20,10 +20,10 @@ export interface Usage {
   readonly rejected_tokens: number;
 }
 
-/** What one subscription saw. Lengths in its offset unit, times in milliseconds. */
+/** What one attachment saw. Lengths in its offset unit, times in milliseconds. */
 export interface Stats {
   readonly ttfv_ms: number | null;
-  readonly ttfc_ms: number | null;
+  readonly ttc_ms: number | null;
   readonly erased_units: number;
   readonly normalized_erasure: number;
   readonly retractions: number;
@@ -285,7 +285,7 @@ function usage(raw: Raw): Usage {
 function stats(raw: Raw): Stats {
   return {
     ttfv_ms: optional(raw, "ttfv_ms", float),
-    ttfc_ms: optional(raw, "ttfc_ms", float),
+    ttc_ms: optional(raw, "ttc_ms", float),
     erased_units: count(raw, "erased_units"),
     normalized_erasure: "normalized_erasure" in raw ? float(raw, "normalized_erasure") : 0,
     retractions: count(raw, "retractions"),

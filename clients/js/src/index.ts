@@ -1,10 +1,10 @@
 export {
   type Change,
-  ClientStream,
-  type ClientStreamOptions,
+  Receiver,
+  type ReceiverOptions,
   type DigestClaim,
   type Failure,
-} from "./client.js";
+} from "./receiver.js";
 export { type Cursor, formatCursor, parseCursor } from "./cursor.js";
 export { checkDigest, type DigestVerdict } from "./digest.js";
 export {
@@ -16,6 +16,6 @@ export {
 } from "./errors.js";
 export * from "./events.js";
 export { MAX_EVENT_BYTES, type SseEvent, SseParser, type SseParserOptions } from "./sse.js";
-export { type State } from "./states.js";
+export { type State } from "./transitions.js";
 export { indexAt, isWellFormed, lengthIn, OFFSET_UNITS, type OffsetUnit } from "./units.js";
-export { type PartText } from "./view.js";
+export { type PartText } from "./received.js";

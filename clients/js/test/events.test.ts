@@ -63,7 +63,7 @@ describe("decodeEvent", () => {
       digest: "00",
       stats: {
         ttfv_ms: 1.5,
-        ttfc_ms: null,
+        ttc_ms: null,
         erased_units: 2,
         normalized_erasure: 0.25,
         retractions: 1,

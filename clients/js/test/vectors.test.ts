@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 
 import {
   checkDigest,
-  ClientStream,
+  Receiver,
   indexAt,
   lengthIn,
   type OffsetUnit,
@@ -22,7 +22,7 @@ interface Case {
   readonly spec: string;
 }
 
-interface ExpectedView {
+interface ExpectedText {
   readonly parts: readonly { kind: string; name?: string; text: string }[];
   readonly tail?: string;
   readonly state?: string;
@@ -33,12 +33,12 @@ interface ExpectedView {
   readonly retryable?: boolean;
 }
 
-interface ViewCase extends Case {
+interface ReceiverCase extends Case {
   readonly offsets: OffsetUnit;
   readonly resume?: string;
   readonly held?: string;
   readonly events: readonly unknown[];
-  readonly expect: ExpectedView;
+  readonly expect: ExpectedText;
 }
 
 interface StreamCase extends Case {
@@ -46,7 +46,7 @@ interface StreamCase extends Case {
   /** Bytes of one attachment after the other; null: the resume is answered with HTTP 204. */
   readonly attachments: readonly (string | null)[];
   readonly every_split: boolean;
-  readonly expect: ExpectedView;
+  readonly expect: ExpectedText;
 }
 
 interface SseCase extends Case {
@@ -81,7 +81,7 @@ interface CursorCase extends Case {
 const KINDS: Readonly<
   Record<string, { fields: readonly string[]; run: (from: never) => void | Promise<void> }>
 > = {
-  view: { fields: ["offsets", "resume", "held", "events", "expect"], run: runView },
+  receiver: { fields: ["offsets", "resume", "held", "events", "expect"], run: runReceiver },
   stream: { fields: ["offsets", "attachments", "every_split", "expect"], run: runStream },
   sse: {
     fields: ["chunks_hex", "readable", "every_split", "max_event_bytes", "expect"],
@@ -92,20 +92,20 @@ const KINDS: Readonly<
 };
 
 /** Kinds that concern the server's side alone. */
-const NOT_A_READERS = new Set(["server"]);
+const NOT_A_RECEIVERS = new Set(["sender"]);
 
-async function runView(from: ViewCase): Promise<void> {
-  const stream = new ClientStream({
+async function runReceiver(from: ReceiverCase): Promise<void> {
+  const receiver = new Receiver({
     unit: from.offsets,
     ...(from.resume !== undefined && { cursor: from.resume }),
     ...(from.held !== undefined && { held: from.held }),
   });
   let failedAfter: number | undefined;
   for (const [index, event] of from.events.entries()) {
-    await receive(stream, JSON.stringify(event));
-    if (stream.failure !== null) failedAfter ??= index;
+    await receive(receiver, JSON.stringify(event));
+    if (receiver.failure !== null) failedAfter ??= index;
   }
-  expectView(stream, from.expect);
+  expectText(receiver, from.expect);
   expect(failedAfter).toBe(from.expect.after);
 }
 
@@ -116,7 +116,7 @@ async function runStream(from: StreamCase): Promise<void> {
   const longest = Math.max(...attachments.map((bytes) => bytes?.length ?? 0));
   const ways = from.every_split ? everySplit(longest) : [];
   for (const cut of [whole, ...ways]) {
-    expectView(await readAttachments(from.offsets, attachments, cut), from.expect);
+    expectText(await readAttachments(from.offsets, attachments, cut), from.expect);
   }
 }
 
@@ -124,44 +124,44 @@ async function readAttachments(
   unit: OffsetUnit,
   attachments: readonly (Uint8Array | null)[],
   cut: Cut,
-): Promise<ClientStream> {
-  const stream = new ClientStream({ unit });
+): Promise<Receiver> {
+  const receiver = new Receiver({ unit });
   const parser = new SseParser();
   for (const [index, bytes] of attachments.entries()) {
     if (index > 0) {
       parser.reset();
-      stream.interrupted();
+      receiver.interrupted();
     }
     if (bytes === null) {
-      stream.nothingMore();
+      receiver.nothingMore();
       continue;
     }
     for (const { data } of cut(bytes).flatMap((chunk) => parser.feed(chunk))) {
-      await receive(stream, data);
+      await receive(receiver, data);
     }
-    if (parser.failure !== null) stream.reject(parser.failure);
+    if (parser.failure !== null) receiver.reject(parser.failure);
   }
-  if (stream.failure === null) stream.interrupted();
-  return stream;
+  if (receiver.failure === null) receiver.interrupted();
+  return receiver;
 }
 
 /** Apply one event, and what only hashing can tell about it. */
-async function receive(stream: ClientStream, json: string): Promise<void> {
-  stream.receiveJson(json);
-  await checkDigest(stream);
+async function receive(receiver: Receiver, json: string): Promise<void> {
+  receiver.receiveJson(json);
+  await checkDigest(receiver);
 }
 
-function expectView(stream: ClientStream, expected: ExpectedView): void {
-  const parts = stream.parts.map(({ kind, name, committed: text }) =>
+function expectText(receiver: Receiver, expected: ExpectedText): void {
+  const parts = receiver.parts.map(({ kind, name, committed: text }) =>
     name === null ? { kind, text } : { kind, name, text },
   );
   expect(parts).toEqual(expected.parts);
-  expect(stream.tail).toBe(expected.tail ?? "");
-  expect(stream.failure?.code).toBe(expected.failure);
-  expect(stream.state).toBe(expected.failure === undefined ? expected.state : "failed");
-  if (expected.failure === undefined) expect(stream.cursor).toBe(expected.cursor ?? null);
+  expect(receiver.tail).toBe(expected.tail ?? "");
+  expect(receiver.failure?.code).toBe(expected.failure);
+  expect(receiver.state).toBe(expected.failure === undefined ? expected.state : "failed");
+  if (expected.failure === undefined) expect(receiver.cursor).toBe(expected.cursor ?? null);
   if (expected.retryable !== undefined) {
-    expect(stream.failure?.retryable).toBe(expected.retryable);
+    expect(receiver.failure?.retryable).toBe(expected.retryable);
   }
 }
 
@@ -241,7 +241,7 @@ for (const file of files) {
 
     test("is of a known kind and has cases", () => {
       expect(vectors.cases.length).toBeGreaterThan(0);
-      expect(kind !== undefined || NOT_A_READERS.has(vectors.kind)).toBe(true);
+      expect(kind !== undefined || NOT_A_RECEIVERS.has(vectors.kind)).toBe(true);
     });
 
     if (kind === undefined) return;

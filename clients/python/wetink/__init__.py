@@ -12,7 +12,7 @@ from wetink.errors import (
     Unreachable,
 )
 from wetink.retry import Retry
-from wetink.subscription import Subscription
+from wetink.streams import Stream
 
 __all__ = [
     "Chunk",
@@ -27,7 +27,7 @@ __all__ = [
     "Retry",
     "StreamFailed",
     "StreamRetract",
-    "Subscription",
+    "Stream",
     "Unreachable",
     "WetinkError",
     "attach",

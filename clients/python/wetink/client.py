@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import msgspec
 
-from protocol.client import ClientStream
 from protocol.codec import decode_request
 from protocol.errors import RequestError
 from protocol.events import IncludeItem, OffsetUnit
+from protocol.receiver import Receiver
 from wetink.errors import RequestRefused
 from wetink.retry import Retry
-from wetink.subscription import Subscription
+from wetink.streams import Stream
 from wetink.transports import AttachRequest, SSETransport, Transport, WebSocketTransport
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def stream(
     retry: Retry = _DEFAULT_RETRY,
     on_interruption: Callable[[], None] | None = None,
     **fields: Any,
-) -> Subscription:
+) -> Stream:
     """Starts a generation at the server `url` and reads it.
 
     `fields` are those of `protocol.requests.GenerationRequest` (`max_tokens`, `temperature`,
@@ -52,11 +52,11 @@ def stream(
     request = _request(
         {"prompt": prompt, "messages": messages, "policy": policy, "offsets": offsets, **fields}
     )
-    reader = ClientStream(request.offsets)
-    return Subscription(
+    receiver = Receiver(request.offsets)
+    return Stream(
         chosen,
         request,
-        reader,
+        receiver,
         retry=retry,
         owns_transport=own,
         on_interruption=on_interruption,
@@ -74,12 +74,13 @@ def attach(
     include: Sequence[IncludeItem] = (),
     transport: TransportName | Transport = "sse",
     retry: Retry = _DEFAULT_RETRY,
-) -> Subscription:
-    """Reads a stream that somebody else started, or that an earlier subscription left at `cursor`.
+) -> Stream:
+    """Reads a stream that somebody else started, or that was read up to `cursor` before.
 
-    Without a cursor it is read from its beginning. With one, the view begins with `held`: the
-    committed text of the current part that this reader kept, which ends at the cursor. Several
-    readers of one stream may have different policies. Raises RequestRefused for a broken cursor.
+    Without a cursor it is read from its beginning. With one, the text begins with `held`: the
+    committed text of the current part that this client kept, which ends at the cursor. Several
+    attachments to one stream may have different policies. Raises RequestRefused for a broken
+    cursor.
     """
     own, chosen = _transport(url, transport)
     request = AttachRequest(
@@ -90,10 +91,10 @@ def attach(
         include=list(include),
     )
     try:
-        reader = ClientStream(request.offsets, cursor=cursor, held=held)
+        receiver = Receiver(request.offsets, cursor=cursor, held=held)
     except RequestError as error:
         raise _refused(error) from error
-    return Subscription(chosen, request, reader, retry=retry, owns_transport=own)
+    return Stream(chosen, request, receiver, retry=retry, owns_transport=own)
 
 
 def connect(url: str, *, headers: Mapping[str, str] | None = None) -> Connection:
@@ -113,11 +114,11 @@ class Connection:
         self._url = url
         self._transport = transport
 
-    def stream(self, **fields: Any) -> Subscription:
+    def stream(self, **fields: Any) -> Stream:
         """As `wetink.stream`, without `url` and `transport`."""
         return stream(self._url, transport=self._transport, **fields)
 
-    def attach(self, stream_id: str, **options: Any) -> Subscription:
+    def attach(self, stream_id: str, **options: Any) -> Stream:
         """As `wetink.attach`, without `url` and `transport`."""
         return attach(self._url, stream_id, transport=self._transport, **options)
 
@@ -134,7 +135,7 @@ class Connection:
 
 
 def _transport(url: str, transport: TransportName | Transport) -> tuple[bool, Transport]:
-    """The transport, and whether the subscription shall close it."""
+    """The transport, and whether the stream shall close it."""
     match transport:
         case "sse":
             return True, SSETransport(url)

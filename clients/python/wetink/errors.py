@@ -44,7 +44,7 @@ class ProtocolViolation(WetinkError):
 class ConnectionLost(WetinkError):
     """The stream was interrupted and could not be resumed within the allowed attempts.
 
-    The subscription's `cursor` is where `wetink.attach` can go on later.
+    The stream's `cursor` is where `wetink.attach` can go on later.
     """
 
 

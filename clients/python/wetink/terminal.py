@@ -34,7 +34,7 @@ from wetink.painter import Painter, Size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wetink.subscription import Subscription
+    from wetink.streams import Stream
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 STRUCK_S = 0.12
@@ -144,7 +144,7 @@ class _Run:
         self._options = options
         self._interrupted = False
         self._cancelling: asyncio.Task[None] | None = None
-        self._subscription: Subscription | None = None
+        self._stream: Stream | None = None
 
     async def read(self, fields: dict[str, Any]) -> int:
         task = asyncio.current_task()
@@ -160,9 +160,9 @@ class _Run:
                 transport=_TRANSPORTS[self._options.transport],
                 on_interruption=screen.interrupted,
                 **fields,
-            ) as subscription:
-                self._subscription = subscription
-                await self._show(subscription, screen, summary)
+            ) as story:
+                self._stream = story
+                await self._show(story, screen, summary)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -178,29 +178,29 @@ class _Run:
                     _say(summary.line(time.monotonic()))
         return EXIT_INTERRUPTED if self._interrupted else EXIT_OK
 
-    async def _show(self, subscription: Subscription, screen: Screen, summary: Summary) -> None:
+    async def _show(self, stream: Stream, screen: Screen, summary: Summary) -> None:
         try:
-            async for event in subscription:
+            async for event in stream:
                 summary.add(event, time.monotonic())
-                screen.show(event, subscription.view.tail)
+                screen.show(event, stream.received.tail)
         except BrokenPipeError:
             with contextlib.suppress(ConnectionLost):
-                await subscription.cancel()
+                await stream.cancel()
             raise
 
     def _interrupt(self, task: asyncio.Task[Any]) -> None:
         """First Ctrl-C: cancel on the server and read on to its `finish`. Second: leave."""
-        if self._interrupted or self._subscription is None:
+        if self._interrupted or self._stream is None:
             self._interrupted = True
             task.cancel()
             return
         self._interrupted = True
-        self._cancelling = asyncio.create_task(self._cancel(self._subscription))
+        self._cancelling = asyncio.create_task(self._cancel(self._stream))
         asyncio.get_running_loop().call_later(CANCEL_S, task.cancel)
 
-    async def _cancel(self, subscription: Subscription) -> None:
+    async def _cancel(self, stream: Stream) -> None:
         try:
-            await subscription.cancel()
+            await stream.cancel()
         except WetinkError as error:
             _say(f"wetink: {error}")
 
@@ -370,7 +370,7 @@ class Summary:
             f"{tokens} tokens in {elapsed:.2f} s ({tokens / max(elapsed, 1e-3):.1f} tokens/s)",
             f"acceptance {_percent(stats.acceptance_rate)}",
             f"TTFV {_milliseconds(stats.ttfv_ms)}",
-            f"TTC {_milliseconds(stats.ttfc_ms)}",
+            f"TTC {_milliseconds(stats.ttc_ms)}",
             f"NE {stats.normalized_erasure:.3f}",
             f"{stats.retractions} retraction{'' if stats.retractions == 1 else 's'}",
             self._finish.reason,

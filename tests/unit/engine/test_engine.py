@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from engine.errors import EngineRequestError
-from engine.frames import ChatMessage, Drafted, Finished, Start, Step, StreamFailed, Verified
+from engine.frames import ChatMessage, Drafted, Failed, Finished, Start, Step, Verified
 from engine.scheduling.sequence import Status
 from engine.text.stream import TextStream
 from tests import models
@@ -136,7 +136,9 @@ def test_draft_leaves_before_its_verification(engine: Engine) -> None:
     order: list[tuple[str, int]] = []
 
     def emit(step: Step) -> None:
-        kinds = {type(event).__name__ for event in step.events if not isinstance(event, Finished)}
+        kinds = {
+            type(event).__name__ for _, event in step.events if not isinstance(event, Finished)
+        }
         assert len(kinds) == 1
         order.append((kinds.pop(), len(sequence.tokens) - sequence.prompt_length))
 
@@ -284,6 +286,43 @@ def test_continued_stream_that_was_complete_ends_at_once(engine: Engine) -> None
     assert (stream.text, stream.reason, stream.counts.completion) == ("", "length", count)
 
 
+def test_continued_stream_counts_on_from_the_last_event_of_the_engine_before(
+    engine: Engine,
+) -> None:
+    usual: dict[str, Any] = {
+        "drafter": "model",
+        "draft_length": 3,
+        "max_tokens": 30,
+        "ignore_eos": True,
+        "temperature": 0.0,
+    }
+    verified: list[Verified] = []
+
+    def emit(step: Step) -> None:
+        verified.extend(event for _, event in step.events if isinstance(event, Verified))
+
+    engine.add(request("s", PROMPT, **usual))
+    while engine.has_work:
+        engine.step(emit)
+    before = verified[2]
+    tokens = [token for event in verified[:3] for token in event.tokens]
+    start = request(
+        "s",
+        PROMPT,
+        committed=[token.id for token in tokens],
+        committed_chars=sum(token.n for token in tokens),
+        **usual,
+    )
+    told = msgspec.structs.replace(start, counts=before.counts)
+    counts = generate(engine, start)["s"].counts
+    counts_on = generate(engine, told)["s"].counts
+    for name in ("drafted", "accepted", "steps"):
+        own = getattr(counts, name)
+        assert own > 0
+        assert getattr(counts_on, name) == getattr(before.counts, name) + own
+    assert counts_on.completion == counts.completion == 30
+
+
 def test_counts_add_up(engine: Engine) -> None:
     start = request("s", PROMPT, drafter="model", draft_length=3, max_tokens=30, ignore_eos=True)
     counts = generate(engine, start)["s"].counts
@@ -325,7 +364,7 @@ def test_confidences_of_a_draft_are_chances(engine: Engine) -> None:
 
     def emit(step: Step) -> None:
         nonlocal seen
-        for event in step.events:
+        for _, event in step.events:
             if isinstance(event, Drafted):
                 seen += len(event.tokens)
                 confidences = [token.confidence for token in event.tokens]
@@ -358,17 +397,17 @@ def test_closed_engine_has_let_go(tiny: Path) -> None:
         engine.add(request("t", PROMPT, drafter="ngram"))
 
 
-def failures(engine: Engine, *starts: Start) -> tuple[list[StreamFailed], dict[str, list[int]]]:
+def failures(engine: Engine, *starts: Start) -> tuple[dict[str, Failed], dict[str, list[int]]]:
     """What failed, and the tokens of all streams, run to the end."""
-    failed: list[StreamFailed] = []
+    failed: dict[str, Failed] = {}
     tokens: dict[str, list[int]] = {start.stream: [] for start in starts}
 
     def take(step: Step) -> None:
-        for event in step.events:
-            if isinstance(event, StreamFailed):
-                failed.append(event)
+        for stream, event in step.events:
+            if isinstance(event, Failed):
+                failed[stream] = event
             elif isinstance(event, Verified):
-                tokens[event.stream] += [token.id for token in event.tokens]
+                tokens[stream] += [token.id for token in event.tokens]
 
     for start in starts:
         engine.add(start)
@@ -394,9 +433,7 @@ def test_engine_ends_a_request_whose_values_are_not_numbers_and_no_other(
     _, alone = failures(engine, healthy)
     failed, tokens = failures(engine, request("sick", PROMPT + "~", max_tokens=12), healthy)
     engine.close()
-    assert [(event.stream, event.code, event.retryable) for event in failed] == [
-        ("sick", "internal", False)
-    ]
+    assert {stream: event.code for stream, event in failed.items()} == {"sick": "internal"}
     assert tokens["healthy"] == alone["healthy"]
     assert len(tokens["healthy"]) == 12
     assert tokens["sick"] == []
@@ -413,7 +450,7 @@ def test_engine_ends_a_request_it_stumbles_over_and_no_other(
         return verify(self, *arguments)
 
     texts: dict[str, TextStream] = {}
-    failed: list[StreamFailed] = []
+    failed: dict[str, Failed] = {}
     for name in ("sick", "healthy"):
         engine.add(request(name, PROMPT, max_tokens=12, ignore_eos=True))
         texts[name] = text_of(engine, name)
@@ -421,13 +458,15 @@ def test_engine_ends_a_request_it_stumbles_over_and_no_other(
     ends: dict[str, str] = {}
 
     def take(step: Step) -> None:
-        failed.extend(event for event in step.events if isinstance(event, StreamFailed))
-        finished = [event for event in step.events if isinstance(event, Finished)]
-        ends.update((event.stream, event.reason) for event in finished)
+        for stream, event in step.events:
+            if isinstance(event, Failed):
+                failed[stream] = event
+            elif isinstance(event, Finished):
+                ends[stream] = event.reason
 
     while engine.has_work:
         engine.step(take)
         engine.check_integrity()
-    assert [event.stream for event in failed] == ["sick"]
-    assert "LookupError" in failed[0].message
+    assert list(failed) == ["sick"]
+    assert "LookupError" in failed["sick"].message
     assert ends == {"healthy": "length"}

@@ -32,7 +32,6 @@ from engine.frames import (
     Start,
     Step,
     ToEngine,
-    TokenCounts,
     Verified,
     WantDrafts,
 )
@@ -94,13 +93,13 @@ class CountingEngine:
         self.on_step()
         for stream, left in list(self.left.items()):
             if self.wanted.get(stream):
-                emit(Step([Drafted(stream, self.word, [])]))
+                emit(Step([(stream, Drafted(self.word))]))
             if left:
                 self.left[stream] -= 1
-                emit(Step([Verified(stream, self.word, "", None, [])]))
+                emit(Step([(stream, Verified(self.word))]))
             else:
                 del self.left[stream]
-                emit(Step([Finished(stream, "length", TokenCounts())]))
+                emit(Step([(stream, Finished("length"))]))
 
     def close(self) -> None:
         self.closed.set()
@@ -177,8 +176,8 @@ def test_worker_reports_loading_then_ready_then_each_step() -> None:
         assert gateway.receive() == Loading("loading m", 0.5)
         assert gateway.receive() == READY
         gateway.send(start("a"))
-        letter = Step([Verified("a", "x", "", None, [])])
-        end = Step([Finished("a", "length", TokenCounts())])
+        letter = Step([("a", Verified("x"))])
+        end = Step([("a", Finished("length"))])
         assert [gateway.receive() for _ in range(4)] == [Accepted("a", 1, 7), letter, letter, end]
 
 
@@ -208,7 +207,7 @@ def test_worker_takes_frames_between_steps() -> None:
         gateway.send(Cancel("a"))
         go_on.set()
         seen = [gateway.receive()]
-        while not isinstance(seen[-1], Step) or not isinstance(seen[-1].events[0], Finished):
+        while not isinstance(seen[-1], Step) or not isinstance(seen[-1].events[0][1], Finished):
             seen.append(gateway.receive())
     assert len(seen) < 50
     assert engine.wanted == {"a": True}
@@ -230,16 +229,15 @@ def test_worker_goes_on_while_a_long_prompt_is_encoded() -> None:
         gateway.send(start("long"))
         assert encoding.wait(30)
         seen = [gateway.receive()]
-        while seen[-1] != Step([Finished("a", "length", TokenCounts())]):
+        while seen[-1] != Step([("a", Finished("length"))]):
             seen.append(gateway.receive())
         gateway.send(WantDrafts("long", True))
         gateway.send(Cancel("long"))
         go_on.set()
         # What came meanwhile for its stream waited for it, and came in order.
         assert gateway.receive() == Accepted("long", 1, 7)
-        drafted = Step([Drafted("long", "x", [])])
-        assert gateway.receive() == drafted
-        assert gateway.receive() == Step([Finished("long", "length", TokenCounts())])
+        assert gateway.receive() == Step([("long", Drafted("x"))])
+        assert gateway.receive() == Step([("long", Finished("length"))])
     assert engine.wanted == {"long": True}
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.config import EngineConfig
-from gateway.backends.local import LocalConfig
-from gateway.config import GatewayConfig, profiles_of
+from engine import config as engine_config
+from gateway.config import EngineConfig, GatewayConfig, profiles_of
 from gateway.errors import ConfigError
 from protocol.requests import Chunk, StreamRetract
 
@@ -87,7 +86,7 @@ def test_config_takes_engine_settings_from_file_and_overrides(tmp_path: Path) ->
     file = tmp_path / "wetink.toml"
     file.write_text('[engine]\nmodel = "a"\ndraft_length = 4\n')
     config = GatewayConfig.load(file, {"engine.model": "b"}, env={})
-    assert config.engine == LocalConfig(model="b", draft_length=4)
+    assert config.engine == EngineConfig(model="b", draft_length=4)
 
 
 def test_config_refuses_unknown_engine_setting_by_name(tmp_path: Path) -> None:
@@ -107,6 +106,6 @@ def test_documented_configuration_is_the_default_one(tmp_path: Path) -> None:
     assert documented.limits == usual.limits
     assert documented.delivery == usual.delivery
     assert documented.policies.default == usual.policies.default
-    engine = msgspec.structs.asdict(EngineConfig())
+    engine = msgspec.structs.asdict(engine_config.EngineConfig())
     given = {k: v for k, v in msgspec.structs.asdict(documented.engine).items() if v is not None}
     assert given == {key: engine[key] for key in given}

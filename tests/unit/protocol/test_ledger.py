@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from protocol.errors import LedgerError
-from protocol.events import Usage
+from protocol.events import Token, Usage
 from protocol.ledger import Completed, Failed, Ledger
-from tests.conformance.steps import GivenToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def token(number: int, n: int, confidence: float | None = None) -> GivenToken:
-    return GivenToken(number, n, None, confidence)
+def token(number: int, n: int, confidence: float | None = None) -> Token:
+    return Token(number, n, None, confidence)
 
 
 def begun() -> Ledger:
@@ -55,7 +54,7 @@ def test_ledger_refuses_and_stays_as_it_was(
     assert error.value.invariant == invariant
     assert (ledger.current.committed_text(), ledger.current.tail) == ("One ", "two")
     assert (ledger.current.cause, ledger.ending, ledger.digest()) == (None, None, digest)
-    assert ledger.current.marks(0, 99) == []
+    assert ledger.current.tokens(0, 99) == []
 
 
 MORE: list[Callable[[Ledger], None]] = [
@@ -95,7 +94,7 @@ def test_ledger_forgets_the_tokens_of_a_dropped_tail() -> None:
     ledger.verify("a", "", [token(1, 1)])
     ledger.draft("b", [token(2, 1)])
     ledger.fail("engine_failed", "gone", True)
-    assert [mark.id for mark in ledger.current.marks(0, 9)] == [1]
+    assert [token.id for token, _ in ledger.current.tokens(0, 9)] == [1]
 
 
 def test_ledger_names_no_cause_where_nothing_vanished() -> None:
@@ -145,22 +144,22 @@ def test_part_places_tokens_of_committed_text_and_tail() -> None:
     ledger.verify("One", "", [token(1, 3)])
     ledger.draft(" two", [token(2, 1), token(3, 3)])
     part = ledger.current
-    assert [(mark.id, mark.start, mark.end) for mark in part.marks(0, 7)] == [
+    assert [(token.id, end - token.n, end) for token, end in part.tokens(0, 7)] == [
         (1, 0, 3),
         (2, 3, 4),
         (3, 4, 7),
     ]
-    assert [mark.id for mark in part.marks(3, 6)] == [2]
-    assert [mark.id for mark in part.marks(0, 2)] == []
+    assert [token.id for token, _ in part.tokens(3, 6)] == [2]
+    assert [token.id for token, _ in part.tokens(0, 2)] == []
 
 
 def test_part_keeps_the_tokens_of_a_tail_that_stands() -> None:
     ledger = Ledger()
     ledger.draft("abcdef", [token(1, 1), token(2, 2), token(3, 3)])
     ledger.verify("a", "bc", [token(9, 1)], cause="draft_rejected")
-    assert [(mark.id, mark.end) for mark in ledger.current.marks(0, 9)] == [(9, 1), (2, 3)]
+    assert [(token.id, end) for token, end in ledger.current.tokens(0, 9)] == [(9, 1), (2, 3)]
     ledger.draft("", cause="engine_restart")
-    assert [mark.id for mark in ledger.current.marks(0, 9)] == [9]
+    assert [token.id for token, _ in ledger.current.tokens(0, 9)] == [9]
 
 
 def test_part_lists_a_token_without_text_with_the_one_that_completes_it() -> None:
@@ -168,8 +167,8 @@ def test_part_lists_a_token_without_text_with_the_one_that_completes_it() -> Non
     ledger.verify("a", "", [token(1, 1), token(2, 0)])
     ledger.verify("👍b", "", [token(3, 0), token(4, 2)])
     part = ledger.current
-    assert [mark.id for mark in part.marks(0, 1)] == [1]
-    assert [(mark.id, mark.start, mark.end) for mark in part.marks(1, 3)] == [
+    assert [token.id for token, _ in part.tokens(0, 1)] == [1]
+    assert [(token.id, end - token.n, end) for token, end in part.tokens(1, 3)] == [
         (2, 2, 2),
         (3, 2, 2),
         (4, 1, 3),

@@ -1,4 +1,4 @@
-"""Whatever connections do, a subscription ends with the same committed text."""
+"""Whatever connections do, a stream ends with the same committed text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ units = st.sampled_from(list(wetink.OffsetUnit))
 @pytest.mark.parametrize("transport", ["sse", "websocket"])
 @settings(max_examples=15, deadline=None)
 @given(first=st.integers(OPENED, 8000), more=cuts, policy=policies, unit=units)
-async def test_subscription_ends_with_the_same_text_wherever_connections_are_cut(
+async def test_stream_ends_with_the_same_text_wherever_connections_are_cut(
     transport: Literal["sse", "websocket"],
     first: int,
     more: list[int],
@@ -52,5 +52,5 @@ async def test_subscription_ends_with_the_same_text_wherever_connections_are_cut
     ):
         committed = "".join([event.text async for event in s if isinstance(event, Commit)])
     assert committed == TEXT
-    assert s.view.committed == TEXT
+    assert s.received.committed == TEXT
     assert s.complete

@@ -1,4 +1,4 @@
-"""Subscriptions over one WebSocket, against a scripted peer."""
+"""Streams over one WebSocket, against a scripted peer."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ async def peers(
         yield f"http://127.0.0.1:{port}", log
 
 
-async def read_all(subscription: wetink.Subscription) -> str:
-    return "".join([text async for text in subscription.committed()])
+async def read_all(stream: wetink.Stream) -> str:
+    return "".join([text async for text in stream.committed()])
 
 
 async def test_connection_carries_several_streams() -> None:
@@ -105,7 +105,7 @@ async def test_connection_carries_several_streams() -> None:
     assert [message["request"] for message in log] == [{"prompt": "a"}, {"prompt": "b"}]
 
 
-async def test_subscription_resumes_on_a_new_connection_after_a_drop() -> None:
+async def test_stream_resumes_on_a_new_connection_after_a_drop() -> None:
     async def first(peer: Peer) -> None:
         await peer.open((await peer.receive())["ref"], "s1")
         await peer.send("commit", stream="s1", at=0, text="Hello ")

@@ -1,4 +1,4 @@
-"""How events reach a subscription: SSE over HTTP, or one WebSocket for many streams."""
+"""How events reach a stream: SSE over HTTP, or one WebSocket for many streams."""
 
 from wetink.transports.base import Attachment, AttachRequest, Interrupted, Transport
 from wetink.transports.sse import SSETransport

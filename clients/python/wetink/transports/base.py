@@ -1,4 +1,4 @@
-"""What a subscription needs from a transport, and nothing about how it is done."""
+"""What a stream needs from a transport, and nothing about how it is done."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One WebSocket for many streams (SPEC section 7.3).
 
 A reader task sorts incoming events to their attachments. An attachment whose reader falls more than
-`MAX_WAITING_EVENTS` behind is detached on the server and interrupted here; its subscription reads
+`MAX_WAITING_EVENTS` behind is detached on the server and interrupted here; its stream reads
 what is waiting, then reattaches at its cursor. So a slow reader never holds up the others.
 """
 

@@ -52,13 +52,13 @@ class Listener:
             self.engine.check_integrity()
 
     def _take(self, step: Step) -> None:
-        for event in step.events:
-            if isinstance(event, Drafted) and event.stream == "s":
+        for stream, event in step.events:
+            if isinstance(event, Drafted) and stream == "s":
                 (sequence,) = [s for s in scheduler_of(self.engine).sequences() if s.stream == "s"]
                 # Tokens held back for an incomplete character stand before the draft.
                 held = sequence.completion_length - len(self.tokens)
                 self.drafts[sequence.completion_length] = [t.id for t in event.tokens[held:]]
-            elif isinstance(event, Verified) and event.stream == "s":
+            elif isinstance(event, Verified) and stream == "s":
                 for token in event.tokens:
                     self.tokens.append(token.id)
                     self.lengths.append(self.lengths[-1] + token.n)
@@ -153,7 +153,7 @@ def test_acceptance_is_measured(tiny: Path, near: Path, tmp_path: Path) -> None:
         engine.add(request("s", PROMPT, max_tokens=5, ignore_eos=True))
 
         def emit(step: Step, seen: list[float | None] = confidences) -> None:
-            for event in step.events:
+            for _, event in step.events:
                 if isinstance(event, Drafted):
                     seen += [token.confidence for token in event.tokens]
 

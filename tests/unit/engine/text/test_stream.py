@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from engine.errors import EngineRequestError
 from engine.text.detokenizer import TokenTable
 from engine.text.stream import TextStream, VerifiedText
+from protocol.events import Token as LedgerToken
 from protocol.ledger import Ledger
 from tests.unit.engine.checkpoints import byte_level_tokenizer
 
 if TYPE_CHECKING:
-    from engine.frames import TokenText
+    from engine.frames import Token
 
 BYTES = byte_level_tokenizer()
 TOKENIZER = byte_level_tokenizer()
@@ -36,7 +37,12 @@ def ids(text: str) -> list[int]:
     return BYTES.encode(text).ids
 
 
-def n(tokens: list[TokenText]) -> list[int]:
+def ledger_tokens(tokens: list[Token]) -> list[LedgerToken]:
+    """As the gateway decodes them."""
+    return [LedgerToken(t.id, t.n, t.logprob, t.confidence) for t in tokens]
+
+
+def n(tokens: list[Token]) -> list[int]:
     return [token.n for token in tokens]
 
 
@@ -68,7 +74,7 @@ def test_stream_commits_the_same_whatever_the_grouping_and_the_drafts(
 
     def take(verified: VerifiedText) -> None:
         assert sum(n(verified.tokens)) == len(verified.text)
-        ledger.verify(verified.text, verified.tail, verified.tokens, verified.cause)
+        ledger.verify(verified.text, verified.tail, ledger_tokens(verified.tokens), verified.cause)
         reported.extend(token.id for token in verified.tokens)
 
     start = 0
@@ -78,7 +84,7 @@ def test_stream_commits_the_same_whatever_the_grouping_and_the_drafts(
         draft = [*tokens[start : data.draw(st.integers(start, end))], *wrong]
         if draft and data.draw(st.booleans()):
             tail, marks = text.draft(draft, [0.5] * len(draft))
-            ledger.draft(tail, marks)
+            ledger.draft(tail, ledger_tokens(marks))
         take(text.verify(tokens[start:end]))
         start = end
     take(text.finish())

@@ -166,4 +166,4 @@ def test_built_in_trace_keeps_every_rule_of_the_ledger(name: str) -> None:
     assert retracted > 5
     assert "👨\u200d👩\u200d👧\u200d👦" in text
     assert "灯台" in text
-    assert len(ledger.current.marks(0, len(text))) > 50
+    assert len(ledger.current.tokens(0, len(text))) > 50

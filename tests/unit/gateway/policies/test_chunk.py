@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from gateway.policies.chunk import ChunkPart
 from protocol.events import Usage
 from protocol.ledger import Ledger
+from protocol.policy import View
 from protocol.requests import Chunk
-from protocol.server import View
 
 if TYPE_CHECKING:
     import pytest

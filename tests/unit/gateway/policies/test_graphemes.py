@@ -10,7 +10,7 @@ from gateway.policies.hold import HoldPart
 from gateway.policies.retract import RetractPart
 from protocol.events import OffsetUnit, Usage
 from protocol.ledger import Ledger
-from protocol.server import View
+from protocol.policy import View
 
 FAMILY = "👩\u200d👩\u200d👧"
 FLAGS = "🇩🇪🇫🇷🇯🇵"

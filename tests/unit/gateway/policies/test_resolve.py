@@ -6,8 +6,8 @@ from gateway.config import BUILT_IN_PROFILES
 from gateway.policies import SpecPolicy, resolve_policy
 from protocol.errors import ErrorCode, RequestError
 from protocol.ledger import Ledger
+from protocol.policy import View
 from protocol.requests import Chunk, Hold, PolicySpec, StreamRetract
-from protocol.server import View
 
 
 def resolve(wanted: PolicySpec | str | None) -> PolicySpec:

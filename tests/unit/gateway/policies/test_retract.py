@@ -5,7 +5,7 @@ import pytest
 from gateway.policies.retract import RetractPart
 from protocol.events import OffsetUnit
 from protocol.ledger import Ledger
-from protocol.server import View
+from protocol.policy import View
 
 
 def test_retract_shows_the_whole_tail_without_a_bound() -> None:

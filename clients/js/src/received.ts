@@ -1,0 +1,133 @@
+/**
+ * One part as a reader holds it: committed text, then the tail (SPEC section 5.4).
+ *
+ * Each rule an event must keep against the text held is checked here, in one function named after
+ * it, and throws `RemoteProtocolError` before anything has changed.
+ */
+
+import { RemoteProtocolError } from "./errors.js";
+import type { Commit, Retraction, Tentative } from "./events.js";
+import { indexAt, lengthIn, type OffsetUnit } from "./units.js";
+
+/** What a reader may look at. `watermark` is in the attachment's unit; text is text. */
+export interface PartText {
+  readonly index: number;
+  readonly kind: string;
+  readonly name: string | null;
+  /** Nothing more will come: a part may be acted upon only now. */
+  readonly complete: boolean;
+  /** Committed text, as far as this reader has received it. */
+  readonly committed: string;
+  readonly tail: string;
+  readonly watermark: number;
+}
+
+export class ReceivedPart implements PartText {
+  readonly index: number;
+  readonly kind: string;
+  readonly name: string | null;
+  readonly #unit: OffsetUnit;
+  complete = false;
+  #committed: string;
+  #watermark: number;
+  #tail = "";
+  // Kept, so that an event costs its own text and the tail, never the whole part.
+  #tailLength = 0;
+
+  constructor(
+    part: { readonly index: number; readonly kind: string; readonly name: string | null },
+    unit: OffsetUnit,
+    /** `text` is committed up to `watermark`, or "" for a reader that did not keep it. */
+    held: { readonly text: string; readonly watermark: number } = { text: "", watermark: 0 },
+  ) {
+    this.index = part.index;
+    this.kind = part.kind;
+    this.name = part.name;
+    this.#unit = unit;
+    this.#committed = held.text;
+    this.#watermark = held.watermark;
+  }
+
+  get committed(): string {
+    return this.#committed;
+  }
+
+  get tail(): string {
+    return this.#tail;
+  }
+
+  get watermark(): number {
+    return this.#watermark;
+  }
+
+  append(event: Tentative): void {
+    requireAt(event.at, this.#watermark + this.#tailLength);
+    this.#tail += event.text;
+    this.#tailLength += lengthIn(event.text, this.#unit);
+  }
+
+  /** Returns what vanished. */
+  retract(retraction: Retraction): string {
+    const kept = this.#kept(retraction);
+    const erased = this.#tail.slice(kept.length);
+    this.#setTail(kept);
+    return erased;
+  }
+
+  /** Returns what vanished and what became visible. */
+  commit(event: Commit): { erased: string; appended: string } {
+    requireAt(event.at, this.#watermark);
+    const kept = event.retract === null ? this.#tail : this.#kept(event.retract);
+    requireCommittedTextContinuesTail(event.text, kept);
+    const erased = this.#tail.slice(kept.length);
+    this.#committed += event.text;
+    this.#watermark += lengthIn(event.text, this.#unit);
+    this.#setTail(kept.slice(event.text.length));
+    return { erased, appended: event.text.slice(kept.length) };
+  }
+
+  /** Returns what vanished. */
+  dropTail(): string {
+    const tail = this.#tail;
+    this.#setTail("");
+    return tail;
+  }
+
+  requireEmptyTail(): void {
+    if (this.#tail !== "") {
+      throw new RemoteProtocolError(`the tail still holds ${this.#tailLength} units`);
+    }
+  }
+
+  /** The tail that a retraction leaves. */
+  #kept(retraction: Retraction): string {
+    requireAt(retraction.at + retraction.n, this.#watermark + this.#tailLength);
+    return this.#tail.slice(0, this.#requireRetractionBeginsInTail(retraction));
+  }
+
+  /** Committed text is never taken back, no code point is ever cut. */
+  #requireRetractionBeginsInTail(retraction: Retraction): number {
+    try {
+      return indexAt(this.#tail, retraction.at - this.#watermark, this.#unit);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw new RemoteProtocolError(`retraction at ${retraction.at}: ${error.message}`);
+    }
+  }
+
+  #setTail(tail: string): void {
+    this.#tail = tail;
+    this.#tailLength = lengthIn(tail, this.#unit);
+  }
+}
+
+/** `at` is exactly where the text held ends: nothing was lost, nothing comes twice. */
+export function requireAt(at: number, held: number): void {
+  if (at !== held) throw new RemoteProtocolError(`the event applies at ${at}, the text held ends at ${held}`, "gap");
+}
+
+function requireCommittedTextContinuesTail(text: string, kept: string): void {
+  if (!text.startsWith(kept) && !kept.startsWith(text)) {
+    throw new RemoteProtocolError("the committed text rewrites the tail without a retraction");
+  }
+}

@@ -1,0 +1,6 @@
+"""Delivery: attachments, and the connections they are delivered over."""
+
+from gateway.delivery.attachment import Attachment
+from gateway.delivery.connection import Connection
+
+__all__ = ["Attachment", "Connection"]

@@ -1,0 +1,93 @@
+"""One client's connection, as everything that is delivered over it shares it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from gateway.clock import Clock
+    from protocol.events import ServerEvent
+
+ABORT_EXTENSION = "wetink.abort"
+"""ASGI scope extension: `{"abort": callable}` cuts the connection without waiting for its reader.
+`gateway/server.py` provides it; `close` would wait for a jammed peer to take what is buffered."""
+
+
+class Source(Protocol):
+    """What is delivered over a connection: an attachment."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        ...
+
+    def collect(self) -> list[ServerEvent]:
+        """All that is owed to the client now, in order."""
+        ...
+
+    def leave(self) -> None:
+        """Nobody reads any more. Idempotent."""
+        ...
+
+
+class Connection:
+    """Collects which sources have something to say; knows since when a write has been stuck.
+
+    Holds no text. `woken` is bounded by the connection's number of attachments.
+    """
+
+    def __init__(self, clock: Clock, scope: Mapping[str, Any]) -> None:
+        self.closed = False
+        """The peer is gone, or the connection was cut."""
+        self.stuck_since: float | None = None
+        """When the write that is under way began; None between writes."""
+        self._clock = clock
+        self._abort: Callable[[], None] | None = (
+            scope.get("extensions", {}).get(ABORT_EXTENSION, {}).get("abort")
+        )
+        self._woken: dict[Source, None] = {}
+        self._event = asyncio.Event()
+        self._finishing = False
+
+    def wake(self, source: Source) -> None:
+        """`source` may have something to say."""
+        self._woken[source] = None
+        self._event.set()
+
+    async def woken(self) -> list[Source]:
+        """Waits for the next that were woken; an empty list once nothing more will be."""
+        await self._event.wait()
+        if self.closed:
+            return []
+        woken = list(self._woken)
+        self._woken.clear()
+        if not self._finishing:
+            self._event.clear()
+        return woken
+
+    async def write(self, sending: Awaitable[None]) -> None:
+        """Runs one write of the transport's, so that a stuck one is seen."""
+        self.stuck_since = self._clock.now()
+        try:
+            await sending
+        finally:
+            self.stuck_since = None
+
+    def finish(self) -> None:
+        """Those woken so far are the last. Idempotent."""
+        self._finishing = True
+        self._event.set()
+
+    def close(self) -> None:
+        """Nothing more can be written. Idempotent."""
+        self.closed = True
+        self._event.set()
+
+    def abort(self) -> None:
+        """Cuts the connection, whatever is still buffered for it."""
+        self.close()
+        if self._abort is not None:
+            self._abort()

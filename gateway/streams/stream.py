@@ -1,0 +1,211 @@
+"""A stream: one generation, which lives on its own, whoever reads it or leaves."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, assert_never
+
+from gateway.backends.base import Drafted, Failed, Finished, PartBegins, TokenCounts, Verified
+from gateway.delivery import Attachment
+from gateway.policies import SpecPolicy
+from protocol.errors import ErrorCode, LedgerError, RequestError
+from protocol.events import Cause, FinishReason, OffsetUnit, Usage
+from protocol.ledger import Ledger
+from protocol.sender import Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gateway.backends.base import Backend, BackendEvent
+    from gateway.clock import Clock, Timer
+    from gateway.config import DeliveryConfig, LimitsConfig
+    from gateway.delivery import Connection
+    from protocol.cursor import Cursor
+    from protocol.events import IncludeItem
+    from protocol.requests import GenerationRequest, PolicySpec
+
+logger = logging.getLogger("wetink.streams")
+
+
+class Stream:
+    """One generation: its ledger, its attachments, its end.
+
+    Backend events come in through `accept`; text goes out through attachments. With none for
+    `grace_s` seconds the generation is cancelled.
+    """
+
+    def __init__(
+        self,
+        stream_id: str,
+        request: GenerationRequest,
+        *,
+        epoch: int,
+        model: str,
+        backend: Backend,
+        clock: Clock,
+        limits: LimitsConfig,
+        delivery: DeliveryConfig,
+        on_end: Callable[[Stream], None],
+    ) -> None:
+        self.id = stream_id
+        self.epoch = epoch
+        self.model = model
+        self.seed = request.seed
+        self.ledger = Ledger()
+        self.attachments: list[Attachment] = []
+        self._backend = backend
+        self._clock = clock
+        self._started_at = clock.now()
+        self._limits = limits
+        self._delivery = delivery
+        self._on_end = on_end
+        self._wanting_drafts = 0
+        """How many attachments show drafts."""
+        self._grace: Timer | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.ledger.ending is not None
+
+    def accept(self, event: BackendEvent) -> None:
+        """The backend's sink. Never raises: a backend that breaks the ledger's rules loses the
+        stream, not the gateway.
+        """
+        if self.ended:
+            return
+        try:
+            self._apply(event)
+        except LedgerError:
+            logger.exception("stream %s: the backend broke the ledger", self.id)
+            self.fail(
+                ErrorCode.ENGINE_FAILED,
+                "the engine contradicted itself; its text cannot be trusted",
+                retryable=False,
+            )
+            return
+        self._spread()
+
+    def fail(self, code: ErrorCode, message: str, *, retryable: bool) -> None:
+        """Gives the stream up; what was committed stands. Nothing after the end."""
+        if not self.ended:
+            self.ledger.fail(code.value, message, retryable)
+            self._backend.cancel(self.id)  # its "cancelled" comes after the end
+            self._spread()
+
+    def cancel(self) -> None:
+        """Idempotent. The stream ends when the backend says so."""
+        if not self.ended:
+            self._backend.cancel(self.id)
+
+    def attach(
+        self,
+        spec: PolicySpec,
+        *,
+        connection: Connection,
+        cursor: Cursor | None = None,
+        unit: OffsetUnit = OffsetUnit.CODEPOINT,
+        include: Iterable[IncludeItem] = (),
+        multiplexed: bool = False,
+        ref: str | None = None,
+    ) -> Attachment:
+        """Raises RequestError when the cursor does not fit, or too many are attached already.
+
+        `multiplexed`: every event names the stream, as one connection carries several.
+        """
+        most = self._limits.attachments_per_stream
+        if len(self.attachments) >= most:
+            raise RequestError(
+                ErrorCode.OVERLOADED, f"this stream is being read {most} times already"
+            )
+        policy = SpecPolicy(spec, unit)
+        sender = Sender(
+            self.ledger,
+            policy,
+            stream=self.id,
+            epoch=self.epoch,
+            model=self.model,
+            unit=unit,
+            seed=self.seed,
+            include=tuple(include),
+            ref=ref,
+            started_at=self._started_at,
+            multiplexed=multiplexed,
+        )
+        attachment = Attachment(
+            sender,
+            self.ledger,
+            self._clock,
+            connection,
+            delivery=self._delivery,
+            unsent_bytes=self._limits.unsent_bytes,
+            on_leave=self._detach,
+        )
+        attachment.open(cursor)
+        self.attachments.append(attachment)
+        self._cancel_grace()
+        if policy.wants_drafts:
+            self._count_wanting_drafts(+1)
+        return attachment
+
+    def begin_grace(self) -> None:
+        """Nobody reads: after the grace period the generation is cancelled."""
+        if not self.ended:
+            self._cancel_grace()
+            self._grace = self._clock.call_at(
+                self._clock.now() + self._delivery.grace_s, self.cancel
+            )
+
+    def _apply(self, event: BackendEvent) -> None:
+        ledger = self.ledger
+        match event:
+            case Verified():
+                ledger.verify(event.text, event.tail, event.tokens, event.cause)
+            case Drafted():
+                ledger.draft(event.tail, event.tokens, event.cause)
+            case PartBegins():
+                ledger.begin_part(event.kind, event.name)
+            case Finished():
+                if ledger.current.tail:
+                    cancelled = event.reason == FinishReason.CANCELLED
+                    ledger.draft("", cause=Cause.CANCELLED if cancelled else Cause.DRAFT_REJECTED)
+                ledger.finish(event.reason, _usage(event.counts), event.counts.steps)
+            case Failed():
+                ledger.fail(event.code, event.message, event.retryable)
+            case _:
+                assert_never(event)
+
+    def _spread(self) -> None:
+        for attachment in self.attachments:
+            attachment.notify()
+        if self.ended:
+            self._cancel_grace()
+            self._on_end(self)
+
+    def _detach(self, attachment: Attachment) -> None:
+        self.attachments.remove(attachment)
+        if attachment.policy.wants_drafts:
+            self._count_wanting_drafts(-1)
+        if not self.attachments:
+            self.begin_grace()
+
+    def _count_wanting_drafts(self, change: int) -> None:
+        before = self._wanting_drafts
+        self._wanting_drafts += change
+        if not self.ended and bool(before) != bool(self._wanting_drafts):
+            self._backend.want_drafts(self.id, self._wanting_drafts > 0)
+
+    def _cancel_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+
+def _usage(counts: TokenCounts) -> Usage:
+    return Usage(
+        prompt_tokens=counts.prompt,
+        cached_prompt_tokens=counts.cached_prompt,
+        completion_tokens=counts.completion,
+        drafted_tokens=counts.drafted,
+        accepted_tokens=counts.accepted,
+        rejected_tokens=counts.drafted - counts.accepted,
+    )

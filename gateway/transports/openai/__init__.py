@@ -1,0 +1,1 @@
+"""OpenAI's interface: its requests, its shapes, its routes."""

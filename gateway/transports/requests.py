@@ -1,0 +1,73 @@
+"""What a request says besides its body: which gateway it reached, and what it wants to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from protocol import cursor as cursors
+from protocol.errors import ErrorCode, RequestError
+from protocol.events import IncludeItem, OffsetUnit
+from protocol.refusals import refusal
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from gateway.service import Gateway
+    from protocol.cursor import Cursor
+
+LAST_EVENT_ID = "Last-Event-ID"
+
+
+class AttachQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Query of `GET /v1/streams/{id}/events`."""
+
+    policy: str | None = None
+    """`hold`, `retract`, `retract:<max tail>`, `chunk`, `chunk:<unit>`, a profile's name, or a
+    policy object as JSON."""
+    offsets: OffsetUnit = OffsetUnit.CODEPOINT
+    cursor: str | None = None
+    """Where to go on. A `Last-Event-ID` header is newer than the URL and wins over it."""
+    include: list[IncludeItem] = []
+    """Comma-separated."""
+
+
+def gateway_of(request: Request) -> Gateway:
+    return cast("Gateway", request.app.state.gateway)
+
+
+def read_query(request: Request) -> AttachQuery:
+    """Raises RequestError naming the parameter and what is allowed."""
+    raw: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name == "include":
+            raw.setdefault(name, []).extend(item for item in value.split(",") if item)
+        elif name in raw:
+            raise RequestError(ErrorCode.INVALID_VALUE, f"{name} is given twice", name)
+        else:
+            raw[name] = value
+    try:
+        return msgspec.convert(raw, AttachQuery, strict=False)
+    except msgspec.ValidationError as error:
+        raise refusal(error, raw, AttachQuery) from None
+
+
+def read_cursor(request: Request, query: AttachQuery) -> Cursor | None:
+    """A browser that reconnects repeats its URL and adds the header, so the header wins.
+
+    Raises RequestError for a malformed cursor.
+    """
+    last_event_id = request.headers.get(LAST_EVENT_ID)
+    if last_event_id:
+        try:
+            return cursors.parse(last_event_id)
+        except RequestError as error:
+            raise RequestError(error.code, error.message, LAST_EVENT_ID) from None
+    return None if query.cursor is None else cursors.parse(query.cursor)
+
+
+def wants_event_stream(request: Request) -> bool:
+    """Whether `Accept` names event streams."""
+    ranges = request.headers.get("accept", "").lower().split(",")
+    return any(item.split(";")[0].strip() == "text/event-stream" for item in ranges)

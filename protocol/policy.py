@@ -1,0 +1,44 @@
+"""What a policy is: what an attachment may show of a stream, given its ledger and the time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from protocol.ledger import PartLedger
+
+
+class View(NamedTuple):
+    """How much of the current part a policy allows, in code points."""
+
+    committed: int
+    """Committed text may be delivered up to here."""
+    shown: int
+    """Text, committed or tail, may be shown up to here."""
+    wake_at: float | None = None
+    """Ask again at this time of the clock (seconds) even if nothing has happened."""
+
+
+class Policy(Protocol):
+    """One attachment's policy. Owns no I/O, timer or lock.
+
+    What it keeps between calls is a memo of positions already found, never anything that another
+    call order could change: asked again about the same ledger at the same time it says the same.
+    """
+
+    @property
+    def described(self) -> dict[str, object]:
+        """The policy as `open` reports it."""
+        ...
+
+    @property
+    def wants_drafts(self) -> bool:
+        """Whether this attachment may ever show text that is not committed."""
+        ...
+
+    def view(self, part: PartLedger, now: float) -> View:
+        """How much of `part` may be committed and shown at `now` (seconds of the gateway's clock).
+
+        Positions are code points in the part. Parts come in order of their index.
+        """
+        ...
