@@ -26,6 +26,7 @@ from engine.model.batch import Span
 from engine.sampling.sampler import Judged, Sampler, Verdict
 from engine.scheduling.draft_length import drafting_limit, worthwhile
 from engine.scheduling.sequence import Sequence
+from engine.sentinel import Sentinel
 from engine.text.stream import TextStream, VerifiedText
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Engine:
         self._outbox: list[EngineEvent] = []
         """Endings that came between steps."""
         self._arrivals = 0
+        self._sentinel = self._watch(parts) if config.mode == "exact" else None
 
     def info(self) -> Ready:
         blocks = self._scheduler.blocks
@@ -174,11 +176,19 @@ class Engine:
         shown = self._drafted_events(plan, drafts)
         if shown:
             emit(Step(shown))
-        logits = self._runner.run([_span(item, d) for item, d in zip(plan, drafts, strict=True)])
+        spans = [_span(item, d) for item, d in zip(plan, drafts, strict=True)]
+        logits = self._runner.run(spans)
         verdicts = self._verify(plan, drafts, logits)
         events = self._postprocess(plan, drafts, verdicts)
         if events:
             emit(Step(events))
+        if self._sentinel is not None:
+            self._sentinel.watch(spans, [item.sequence.tokens for item in plan], logits)
+
+    @property
+    def sentinel_mismatches(self) -> int:
+        """Steps that gave other bits when computed again; 0 is what exact mode promises."""
+        return 0 if self._sentinel is None else self._sentinel.mismatches
 
     def check_integrity(self) -> None:
         """Raise IntegrityError unless blocks and sequences agree. For between any two steps."""
@@ -186,9 +196,20 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the model."""
+        if self._sentinel is not None:
+            self._sentinel.close()
         self._live.clear()
         self._drafters.clear()
         self._close()
+
+    def _watch(self, parts: Parts) -> Sentinel:
+        blocks = parts.scheduler.blocks
+        return Sentinel(
+            parts.runner,
+            first_block=blocks.num_blocks,
+            block_size=blocks.block_size,
+            setting=f"{parts.name}, {parts.dtype}, kernels {parts.kernels}, {self._config}",
+        )
 
     def _encode(self, start: Start) -> tuple[list[int], bool]:
         """Prompt tokens, and whether the completion begins a text of its own."""
