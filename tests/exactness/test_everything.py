@@ -7,6 +7,7 @@ outputs of one matrix per layer. Over 30 layers 2 % of arg-maxes flipped.
 from __future__ import annotations
 
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,9 +95,7 @@ class Planted:
         """The former fault itself, in every layer's last product."""
         model: Any = engine._runner.model  # pyright: ignore[reportPrivateUsage]
         for layer in model._layers:
-            layer._down._kernel = lambda x, product=layer._down._kernel: self._spoil_last_bits(
-                product, x
-            )
+            layer._down._kernel = partial(self._spoil_last_bits, layer._down._kernel)
 
     def arg_maxes(self, engine: Engine) -> None:
         """What came of it: in company, two of a hundred rows have another largest logit."""
@@ -108,7 +107,7 @@ class Planted:
             if sum(len(span.tokens) for span in spans) > 1:
                 for row in logits:
                     self.rows += 1
-                    if zlib.crc32(np.ascontiguousarray(row)) < FLIPPED * 2**32:
+                    if zlib.crc32(row.tobytes()) < FLIPPED * 2**32:
                         self.changes += 1
                         second, first = np.argpartition(row, -2)[-2:]
                         row[[second, first]] = row[[first, second]]

@@ -12,7 +12,7 @@ import torch
 from engine import sentinel
 from engine.sentinel import SCRATCH_BLOCKS, SHARE, Sentinel
 from tests.exactness.mixture import assert_same, drafting, mixed_requests
-from tests.generation import Generation, engine_on, generate, request
+from tests.generation import Generation, Transcript, engine_on, generate, request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,32 +41,22 @@ def watched(engine: Engine) -> Sentinel:
     return found
 
 
-class Changed:
-    """A runner whose rows have another last bit when more than `most` are computed at once."""
+def plant(engine: Engine, most: int) -> None:
+    """Have the last row come out with another last bit when more than `most` are computed."""
+    runner: Any = watched(engine)._runner  # pyright: ignore[reportPrivateUsage]
+    run = runner.run
 
-    def __init__(self, runner: Any, most: int) -> None:
-        self._runner, self._most = runner, most
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runner, name)
-
-    def run(self, spans: Sequence[Span]) -> Any:
-        logits = self._runner.run(spans)
-        if sum(len(span.tokens) for span in spans) > self._most and len(logits):
-            values = logits if isinstance(logits, np.ndarray) else logits.view(_whole(logits))
-            bits = values.view(np.int32) if isinstance(values, np.ndarray) else values
-            bits[-1, 7] ^= 1
+    def changed(spans: Sequence[Span]) -> Any:
+        logits = run(spans)
+        if sum(len(span.tokens) for span in spans) > most and len(logits):
+            if not isinstance(logits, torch.Tensor):
+                logits.view(np.int32)[-1, 7] ^= 1
+            else:
+                whole = torch.int16 if logits.element_size() == 2 else torch.int32
+                logits.view(whole)[-1, 7] ^= 1
         return logits
 
-
-def _whole(logits: torch.Tensor) -> torch.dtype:
-    return torch.int16 if logits.element_size() == 2 else torch.int32
-
-
-def plant(engine: Engine, most: int) -> None:
-    changed = Changed(watched(engine)._runner, most)  # pyright: ignore[reportPrivateUsage]
-    engine._runner = changed  # pyright: ignore[reportPrivateUsage]
-    watched(engine)._runner = changed  # pyright: ignore[reportPrivateUsage]
+    runner.run = changed
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +67,7 @@ def test_sentinel_finds_nothing_in_a_clean_engine_and_changes_no_text(
     """Preemption, drafts, chunks and a warm cache; every step computed twice."""
     starts = drafting(mixed_requests(), ["ngram", "model", "none"], range(9))
     settings = KINDS[kind] | {"draft_model": str(near)}
-    alone = {}
+    alone: dict[str, Transcript] = {}
     plain = engine_on(tiny, **settings, mode="fast" if "native" in kind else "exact")
     for start in drafting(starts, ["none"], [0]):
         alone |= generate(plain, start)

@@ -1,4 +1,6 @@
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# torch declares some of its types in part only.
 """Row counts that are exact are found with power, remembered, and refused where there are none."""
 
 from __future__ import annotations
