@@ -42,9 +42,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_step_tokens: PositiveInt = 256
     """Most rows in one step: decode and draft rows first, the rest goes to prefill chunks."""
     block_size: Literal[16, 32, 64] = 16
-    """Tokens per KV block. Attention runs over whole blocks, so this is a multiple of 16 (see
-    attention.py).
-    """
+    """Tokens per KV block."""
     kv_blocks: PositiveInt | None = None
     kv_memory_mib: PositiveInt = 512
     prefix_cache: bool = True

@@ -26,6 +26,7 @@ from engine.model.batch import Span
 from engine.sampling.sampler import Judged, Sampler, Verdict
 from engine.scheduling.draft_length import drafting_limit, worthwhile
 from engine.scheduling.sequence import Sequence
+from engine.sentinel import Sentinel
 from engine.step_clock import StepClock
 from engine.text.prompts import Encoded
 from engine.text.stream import TextStream, VerifiedText
@@ -84,6 +85,7 @@ class Engine:
         """Endings that came between steps."""
         self._arrivals = 0
         self._clock = StepClock(self._costs.verify)
+        self._sentinel = self._watch(parts) if config.mode == "exact" else None
 
     def info(self) -> Ready:
         blocks = self._scheduler.blocks
@@ -204,7 +206,8 @@ class Engine:
         if shown:
             emit(Step(shown))
         clock.mark("send")
-        logits = self._runner.run([_span(item, d) for item, d in zip(plan, drafts, strict=True)])
+        spans = [_span(item, d) for item, d in zip(plan, drafts, strict=True)]
+        logits = self._runner.run(spans)
         clock.mark("forward")
         verdicts = self._verify(plan, drafts, logits)
         clock.mark("verify")
@@ -213,8 +216,14 @@ class Engine:
         if events:
             emit(Step(events))
         clock.mark("send")
-        rows = sum(item.rows + len(draft.tokens) for item, draft in zip(plan, drafts, strict=True))
-        clock.end(rows, self._runner.last_parts)
+        clock.end(sum(len(span.tokens) for span in spans), self._runner.last_parts)
+        if self._sentinel is not None:
+            self._sentinel.watch(spans, [item.sequence.tokens for item in plan], logits)
+
+    @property
+    def sentinel_mismatches(self) -> int:
+        """Steps that gave other bits when computed again; 0 is what exact mode promises."""
+        return 0 if self._sentinel is None else self._sentinel.mismatches
 
     def check_integrity(self) -> None:
         """Raise IntegrityError unless blocks and sequences agree. For between any two steps."""
@@ -222,9 +231,20 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the model."""
+        if self._sentinel is not None:
+            self._sentinel.close()
         self._live.clear()
         self._drafters.clear()
         self._close()
+
+    def _watch(self, parts: Parts) -> Sentinel:
+        blocks = parts.scheduler.blocks
+        return Sentinel(
+            parts.runner,
+            first_block=blocks.num_blocks,
+            block_size=blocks.block_size,
+            setting=f"{parts.name}, {parts.dtype}, kernels {parts.kernels}, {self._config}",
+        )
 
     def _check_tokens(self, tokens: dict[int, float] | dict[int, None], param: str) -> None:
         vocab = self._runner.model.shape.vocab

@@ -16,7 +16,7 @@ from engine.kernels.build import NoKernelsError
 from engine.kernels.library import Pool
 from engine.kernels.library import load as load_library
 from engine.loading.blocks import load_blocks
-from engine.loading.checkpoint import Checkpoint, load_checkpoint
+from engine.loading.checkpoint import Checkpoint, load_checkpoint, no_progress
 from engine.model.kv_cache import KVCache
 from engine.model.llama import LlamaModel, ModelShape
 from engine.model.native import NativeModel, NativeRunner, Rotary, weights_of
@@ -24,6 +24,7 @@ from engine.model.runner import Runner
 from engine.sampling.params import SamplingDefaults
 from engine.scheduling.blocks import BlockManager
 from engine.scheduling.scheduler import Scheduler
+from engine.sentinel import SCRATCH_BLOCKS
 from engine.text.detokenizer import TokenTable
 from engine.text.prompts import PromptEncoder
 
@@ -108,7 +109,8 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         | target.checkpoint.eos_token_ids
         | _unknown(target.checkpoint, target.model.shape.vocab)
     )
-    runner = _runner(target.model, num_blocks, config.block_size)
+    # The sentinel's blocks lie behind those that the block manager hands out.
+    runner = _runner(target.model, num_blocks + SCRATCH_BLOCKS, config.block_size)
     runners: list[StepRunner] = [runner]
     drafters: dict[str, Drafter] = {"ngram": NgramDrafter()}
     progress("measuring step costs", None)
@@ -219,7 +221,11 @@ def model_shape(config: PretrainedConfig) -> ModelShape:
 
 
 def build_model(
-    config: PretrainedConfig, tensors: dict[str, torch.Tensor], *, exact: bool
+    config: PretrainedConfig,
+    tensors: dict[str, torch.Tensor],
+    *,
+    exact: bool,
+    progress: Callable[[str, float | None], None] = no_progress,
 ) -> LlamaModel:
     """Torch modules over a checkpoint's tensors; rotary frequencies as transformers computes
     them.
@@ -231,6 +237,7 @@ def build_model(
         inverse_frequencies=torch.from_numpy(rotary.inverse_frequencies),
         rope_scale=rotary.scale,
         exact=exact,
+        progress=progress,
     )
 
 
@@ -284,7 +291,8 @@ def _load_model(
     dtype = "bfloat16" if config.dtype == "auto" else config.dtype
     tensors = checkpoint.tensors(dtype)
     return _Loaded(
-        checkpoint, build_model(checkpoint.config, tensors, exact=config.mode == "exact")
+        checkpoint,
+        build_model(checkpoint.config, tensors, exact=config.mode == "exact", progress=progress),
     )
 
 

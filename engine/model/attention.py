@@ -1,33 +1,39 @@
 """Causal attention of new rows over paged keys and values, for many sequences in one call.
 
-Exactness: a row's result must not depend on how many rows or how much padding stand beside it. The
-products inside attention choose their kernel by the number of rows, as those in linear.py do, so in
-exact mode they are always made with EXACT_ROWS rows. Padding of the context is harmless, measured
-on x86, in bfloat16 with `scaled_dot_product_attention` over whole blocks of 16 tokens; elsewhere
-`blockwise`, whose sums have one fixed shape and are added in one fixed order, where a masked block
-adds exact zeros.
+Exactness: a row's result must not depend on how many rows or how much padding stand beside it.
+PyTorch's fused attention does not keep that (in bfloat16 on Zen 4 it cuts the context by the number
+of rows). So exact mode has a form of its own, `blockwise`: always float32, always products of
+EXACT_ROWS rows with EXACT_BLOCK tokens, and every sum beyond that written out here, as halvings
+whose shape depends on nothing; a masked block adds exact zeros. The small products are the
+library's where 8,192 rows came out the same in every company (`small_products`), else sums of our
+own, which are slower.
 
 Grouped-query attention is folded: the query heads that share a key-value head become extra rows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 
+from engine.model.invariance import heavy_tailed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.model.invariance import Findings
     from engine.model.kv_cache import KVCache
+
+    Product: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 EXACT_BLOCK = 32
 """Tokens per partial sum in `blockwise`."""
 EXACT_ROWS = 16
-"""Rows of every product in exact mode: a decoding step of most models fits into one tile, and the
-kernel never sees enough rows to lay keys out differently (which it decides by the whole batch).
-"""
+"""Rows of every product in exact mode: a decoding step of most models fits into one tile."""
+BATCHES = (1, 2, 3, 5, 9, 16, 27, 64, 144, 512)
+"""Numbers of small products in one call that are compared; the last one is how many there are."""
 
 
 class Rows(NamedTuple):
@@ -51,14 +57,17 @@ class Rows(NamedTuple):
 
 
 class Attention:
-    """Shape and dtype of one model's attention; `exact` chooses the row-invariant way."""
+    """Shape of one model's attention; with `product` the row-invariant way."""
 
-    def __init__(self, *, heads: int, kv_heads: int, head_dim: int, exact: bool) -> None:
+    def __init__(
+        self, *, heads: int, kv_heads: int, head_dim: int, product: Product | None
+    ) -> None:
+        """`product`: what `small_products` chose; None: PyTorch's own attention, not exact."""
         self.heads = heads
         self.kv_heads = kv_heads
         self.groups = heads // kv_heads
         self.head_dim = head_dim
-        self._exact = exact
+        self._product = product
 
     def __call__(
         self, q: torch.Tensor, cache: KVCache, layer: int, groups: list[Rows]
@@ -93,53 +102,9 @@ class Attention:
     def _attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        if not self._exact:
-            return flash(q, k, v, mask)
-        if q.dtype is torch.bfloat16:
-            return in_tiles(flash, q, k, v, mask, share=True)
-        return in_tiles(blockwise, q, k, v, mask, share=False)
-
-
-def in_tiles(
-    kernel: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
-    q: torch.Tensor,  # [sequences, kv_heads, rows, head_dim]
-    k: torch.Tensor,  # [sequences, kv_heads, tokens, head_dim]
-    v: torch.Tensor,  # [sequences, kv_heads, tokens, head_dim]
-    mask: torch.Tensor,  # [sequences, 1, rows, tokens], additive
-    *,
-    share: bool,
-) -> torch.Tensor:
-    """`kernel` over tiles of EXACT_ROWS rows, the last one padded. [as q].
-
-    `share`: the kernel reads expanded keys without copying them, so the tiles of a single sequence
-    may go through it side by side.
-    """
-    sequences, heads, rows, head_dim = q.shape
-    padding = -rows % EXACT_ROWS
-    if padding:
-        q = F.pad(q, (0, 0, 0, padding))
-        mask = F.pad(mask, (0, 0, 0, padding))
-    tiles = (rows + padding) // EXACT_ROWS
-    if tiles == 1:
-        return kernel(q, k, v, mask)[:, :, :rows]
-    if share and sequences == 1:
-        o = kernel(
-            q.view(heads, tiles, EXACT_ROWS, head_dim).transpose(0, 1),
-            k.expand(tiles, -1, -1, -1),
-            v.expand(tiles, -1, -1, -1),
-            mask.view(tiles, 1, EXACT_ROWS, -1),
-        )
-        return o.transpose(0, 1).reshape(1, heads, rows + padding, head_dim)[:, :, :rows]
-    parts = [
-        kernel(one, k, v, seen)
-        for one, seen in zip(q.split(EXACT_ROWS, 2), mask.split(EXACT_ROWS, 2), strict=True)
-    ]
-    return torch.cat(parts, 2)[:, :, :rows]
-
-
-def flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """PyTorch's fused attention. Shapes as in `blockwise`."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        if self._product is None:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return blockwise(q, k, v, mask, self._product)
 
 
 def blockwise(
@@ -147,25 +112,106 @@ def blockwise(
     k: torch.Tensor,  # [sequences, kv_heads, tokens, head_dim]
     v: torch.Tensor,  # [sequences, kv_heads, tokens, head_dim]
     mask: torch.Tensor,  # [sequences, 1, rows, tokens], additive
+    product: Product,
 ) -> torch.Tensor:
-    """Softmax attention as sums over blocks of EXACT_BLOCK tokens, added from left to right."""
-    tokens = k.shape[2]
-    padding = -tokens % EXACT_BLOCK
-    if padding:
-        k = F.pad(k, (0, 0, 0, padding))
-        v = F.pad(v, (0, 0, 0, padding))
-        mask = F.pad(mask, (0, padding), value=float("-inf"))
-    scores = torch.matmul(q, k.transpose(2, 3)).float() * q.shape[3] ** -0.5 + mask
-    weights = torch.exp(scores - scores.amax(-1, keepdim=True))
-    sequences, heads, rows, tokens = weights.shape
-    blocks = tokens // EXACT_BLOCK
-    weights = weights.view(sequences, heads, rows, blocks, EXACT_BLOCK).transpose(2, 3)
-    partial = torch.matmul(
-        weights.to(v.dtype), v.reshape(sequences, heads, blocks, EXACT_BLOCK, v.shape[3])
-    ).float()  # [sequences, heads, blocks, rows, head_dim]
-    mass = weights.sum(-1, keepdim=True)  # [sequences, heads, blocks, rows, 1]
-    total, norm = partial[:, :, 0], mass[:, :, 0]
-    for block in range(1, blocks):
-        total = total + partial[:, :, block]
-        norm = norm + mass[:, :, block]
-    return (total / norm).to(q.dtype)
+    """Softmax attention over tiles of EXACT_ROWS rows and blocks of EXACT_BLOCK tokens. [as q]."""
+    rows, tokens = q.shape[2], k.shape[2]
+    missing, short = -rows % EXACT_ROWS, -tokens % EXACT_BLOCK
+    queries = F.pad(q.float() * q.shape[3] ** -0.5, (0, 0, 0, missing))
+    seen = F.pad(F.pad(mask.float(), (0, short), value=float("-inf")), (0, 0, 0, missing))
+    keys, values = (
+        F.pad(t.float(), (0, 0, 0, short))
+        .contiguous()
+        .view(*t.shape[:2], -1, EXACT_BLOCK, t.shape[3])
+        for t in (k, v)
+    )
+    parts = [
+        _tile(one, keys, values, among, product)
+        for one, among in zip(queries.split(EXACT_ROWS, 2), seen.split(EXACT_ROWS, 2), strict=True)
+    ]
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    return out[:, :, :rows].to(q.dtype)
+
+
+def _tile(
+    q: torch.Tensor,  # [sequences, kv_heads, EXACT_ROWS, head_dim], scaled
+    k: torch.Tensor,  # [sequences, kv_heads, blocks, EXACT_BLOCK, head_dim]
+    v: torch.Tensor,  # [sequences, kv_heads, blocks, EXACT_BLOCK, head_dim]
+    mask: torch.Tensor,  # [sequences, 1, EXACT_ROWS, blocks * EXACT_BLOCK]
+    product: Product,
+) -> torch.Tensor:
+    """[as q]; all float32."""
+    sequences, heads, blocks, _, head_dim = k.shape
+    every = (sequences, heads, blocks, EXACT_ROWS)
+    queries = q.unsqueeze(2).expand(*every, head_dim).reshape(-1, EXACT_ROWS, head_dim)
+    scores = product(queries, k.view(-1, EXACT_BLOCK, head_dim).transpose(1, 2))
+    among = mask.view(sequences, 1, EXACT_ROWS, blocks, EXACT_BLOCK).transpose(2, 3)
+    scores = scores.view(*every, EXACT_BLOCK) + among
+    weights = torch.exp(scores - scores.amax((2, 4), keepdim=True))
+    partial = product(weights.view(-1, EXACT_ROWS, EXACT_BLOCK), v.view(-1, EXACT_BLOCK, head_dim))
+    total = halved(partial.view(*every, head_dim), 2)
+    return total / halved(halved(weights, 4).unsqueeze(4), 2)
+
+
+def halved(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """The sum along `dim`, one half added to the other until one is left, which goes.
+
+    The next power of two is filled up with zeros, so that more of them change nothing: x + 0 is x.
+    """
+    length = x.shape[dim]
+    full = 1 << (length - 1).bit_length()
+    if full > length:
+        padding = [0, 0] * (x.dim() - 1 - dim) + [0, full - length]
+        x = F.pad(x, padding)
+    while full > 1:
+        full //= 2
+        x = x.narrow(dim, 0, full) + x.narrow(dim, full, full)
+    return x.squeeze(dim)
+
+
+def summed(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a @ b from left to right, one product and one sum at a time: the same on every machine.
+
+    a [batch, rows, inner], b [batch, inner, columns] -> [batch, rows, columns].
+    """
+    total = a[:, :, :1] * b[:, :1]
+    for place in range(1, a.shape[2]):
+        total = total + a[:, :, place : place + 1] * b[:, place : place + 1]
+    return total
+
+
+def small_products(head_dim: int, device: torch.device, findings: Findings) -> Product:
+    """`torch.bmm` where it treats every small product of `blockwise` alike on this machine, else
+    `summed`.
+    """
+    name = f"attention {head_dim} {device.type}"
+    alike = findings.get(name, lambda: [int(_alike(torch.bmm, head_dim, device))])
+    return torch.bmm if alike == [1] else summed
+
+
+def _alike(product: Product, head_dim: int, device: torch.device) -> bool:
+    """Whether rows come out bit for bit the same in any number of small products, in any place; and
+    whether exp gives a number the same value wherever it stands.
+    """
+    generator = torch.Generator().manual_seed(0)
+    count = BATCHES[-1]
+    queries = heavy_tailed((count, EXACT_ROWS, head_dim), generator).to(device)
+    keys = heavy_tailed((count, EXACT_BLOCK, head_dim), generator).to(device)
+    values = heavy_tailed((count, EXACT_BLOCK, head_dim), generator).to(device)
+    scores = product(queries, keys.transpose(1, 2))
+    weights = torch.exp(scores - scores.amax(2, keepdim=True))
+    sums = product(weights, values)
+    for batch in BATCHES:
+        order = torch.randperm(count, generator=generator).to(device)
+        rows = torch.randperm(EXACT_ROWS, generator=generator).to(device)
+        for chosen in order.split(batch):
+            q, k, v = queries[chosen][:, rows], keys[chosen], values[chosen]
+            again = product(q, k.transpose(1, 2))
+            w = torch.exp(again - again.amax(2, keepdim=True))
+            if not (
+                torch.equal(again, scores[chosen][:, rows])
+                and torch.equal(w, weights[chosen][:, rows])
+                and torch.equal(product(w, v), sums[chosen][:, rows])
+            ):
+                return False
+    return True

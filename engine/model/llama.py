@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from engine.model.attention import Attention, Rows
-from engine.model.linear import Linear, RowBand
+from engine.model.attention import Attention, Rows, small_products
+from engine.model.invariance import Findings, common_sizes, tiles
+from engine.model.linear import Linear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.model.invariance import RowFunction
     from engine.model.kv_cache import KVCache
 
 
@@ -53,26 +57,39 @@ class LlamaModel:
         inverse_frequencies: torch.Tensor,
         rope_scale: float,
         exact: bool,
+        progress: Callable[[str, float | None], None],
     ) -> None:
         """`tensors` by their Hugging Face names, in the dtype to compute in.
 
         `inverse_frequencies` [head_dim / 2] float32 and `rope_scale` come from transformers' rotary
-        embedding of the same configuration. Raises KeyError where a weight is missing.
+        embedding of the same configuration. `exact` measures what this machine's libraries keep to,
+        if nobody has before. Raises KeyError where a weight is missing, EngineError where exact
+        mode is not possible.
         """
         self.shape = shape
         self.embedding = tensors["model.embed_tokens.weight"]
         self.dtype = self.embedding.dtype
         self.device = self.embedding.device
         self._rope = _rope_table(shape.context, inverse_frequencies, rope_scale, self.dtype)
-        self._attention = Attention(
-            heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim, exact=exact
-        )
-        bands: dict[torch.Size, RowBand] | None = {} if exact else None
-        self._layers = [
-            _Layer(shape, tensors, f"model.layers.{i}.", bands) for i in range(shape.layers)
-        ]
+        self._layers = [_Layer(shape, tensors, f"model.layers.{i}.") for i in range(shape.layers)]
         self._norm = tensors["model.norm.weight"]
-        self._head = Linear(tensors.get("lm_head.weight", self.embedding), bands=bands)
+        self._head = Linear(tensors.get("lm_head.weight", self.embedding))
+        self._sizes: tuple[int, ...] | None = None
+        """Numbers of rows to compute in; None: in as many as there are."""
+        product = None
+        if exact:
+            findings = Findings()
+            self._sizes = common_sizes(
+                self._row_functions(),
+                dtype=self.dtype,
+                device=self.device,
+                findings=findings,
+                progress=progress,
+            )
+            product = small_products(shape.head_dim, self.device, findings)
+        self._attention = Attention(
+            heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim, product=product
+        )
 
     @property
     def groups(self) -> int:
@@ -85,9 +102,46 @@ class LlamaModel:
         x = F.embedding(step.tokens, self.embedding)
         cos, sin = self._rope[0][step.positions], self._rope[1][step.positions]
         for number, layer in enumerate(self._layers):
-            x = layer(x, cos, sin, step, cache, number, self._attention)
-        x = x[step.logits_for]
+            qkv = self._by_rows(layer.before, x, cos, sin)
+            cache.write(number, step.slots, qkv[:, layer.q_size :])
+            attended = self._attention(qkv[:, : layer.q_size], cache, number, step.groups)
+            x = self._by_rows(layer.after, x, attended)
+        return self._by_rows(self._logits, x[step.logits_for])
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         return self._head(rms_norm(x, self._norm, self.shape.rms_eps))
+
+    def _by_rows(
+        self, function: Callable[..., torch.Tensor], *inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """`function` of `inputs` [rows, …], in exact mode in tiles of the sizes measured."""
+        rows = inputs[0].shape[0]
+        if self._sizes is None or rows == 0:
+            return function(*inputs)
+        parts: list[torch.Tensor] = []
+        for start, size in tiles(rows, self._sizes):
+            cut = [tensor[start : start + size] for tensor in inputs]
+            there = cut[0].shape[0]
+            if there < size:
+                cut = [F.pad(t, [0, 0] * (t.dim() - 1) + [0, size - there]) for t in cut]
+            parts.append(function(*cut)[:there])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @torch.inference_mode()
+    def _row_functions(self) -> dict[str, tuple[RowFunction, int]]:
+        """Everything in a step whose bits are a library's choice, by name, with its input's width.
+
+        What is left is single products and sums of two numbers, which have one result.
+        """
+        shape, functions = self.shape, {}
+        for linear in [self._head, *(one for layer in self._layers for one in layer.products)]:
+            functions[linear.name] = (linear, linear.in_features)
+        functions[f"norm {shape.hidden}"] = (
+            lambda x: rms_norm(x, self._norm, shape.rms_eps),
+            shape.hidden,
+        )
+        functions[f"gate {shape.intermediate}"] = (gated, 2 * shape.intermediate)
+        return functions
 
 
 class _Layer:
@@ -96,18 +150,16 @@ class _Layer:
         shape: ModelShape,
         tensors: dict[str, torch.Tensor],
         prefix: str,
-        bands: dict[torch.Size, RowBand] | None,
     ) -> None:
         def fused(*names: str) -> Linear:
             weight = torch.cat([tensors[f"{prefix}{name}.weight"] for name in names])
             biases = [tensors.get(f"{prefix}{name}.bias") for name in names]
             bias = None if biases[0] is None else torch.cat([b for b in biases if b is not None])
-            return Linear(weight, bias, bands=bands)
+            return Linear(weight, bias)
 
         self._eps = shape.rms_eps
-        self._q_size = shape.heads * shape.head_dim
+        self.q_size = shape.heads * shape.head_dim
         self._rotated = (shape.heads + shape.kv_heads, shape.head_dim)
-        self._intermediate = shape.intermediate
         self._input_norm = tensors[f"{prefix}input_layernorm.weight"]
         self._qkv = fused("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         self._out = fused("self_attn.o_proj")
@@ -115,25 +167,38 @@ class _Layer:
         self._gate_up = fused("mlp.gate_proj", "mlp.up_proj")
         self._down = fused("mlp.down_proj")
 
-    def __call__(
+        self.products = (self._qkv, self._out, self._gate_up, self._down)
+
+    def before(
         self,
         x: torch.Tensor,  # [rows, hidden]
         cos: torch.Tensor,  # [rows, 1, head_dim]
         sin: torch.Tensor,  # [rows, 1, head_dim]
-        step: ModelInput,
-        cache: KVCache,
-        number: int,
-        attention: Attention,
     ) -> torch.Tensor:
+        """Queries, keys and values side by side, rotated. [rows, (heads + 2 kv_heads) * head_dim].
+
+        What a row needs before it can attend.
+        """
         heads, head_dim = self._rotated
         qkv = self._qkv(rms_norm(x, self._input_norm, self._eps))
-        qk = qkv[:, : heads * head_dim].view(-1, heads, head_dim)
-        rotate(qk, cos, sin)
-        cache.write(number, step.slots, qkv[:, self._q_size :])
-        x = x + self._out(attention(qkv[:, : self._q_size], cache, number, step.groups))
+        rotate(qkv[:, : heads * head_dim].view(-1, heads, head_dim), cos, sin)
+        return qkv
+
+    def after(
+        self,
+        x: torch.Tensor,  # [rows, hidden]
+        attended: torch.Tensor,  # [rows, heads * head_dim]
+    ) -> torch.Tensor:
+        """The layer's output [rows, hidden], from its input and what the rows attended to."""
+        x = x + self._out(attended)
         gate_up = self._gate_up(rms_norm(x, self._mlp_norm, self._eps))
-        gate, up = gate_up.split(self._intermediate, dim=1)
-        return x + self._down(F.silu(gate) * up)
+        return x + self._down(gated(gate_up))
+
+
+def gated(gate_up: torch.Tensor) -> torch.Tensor:
+    """silu(gate) * up (Shazeer 2020). [rows, 2 n] -> [rows, n]."""
+    gate, up = gate_up.chunk(2, dim=1)
+    return F.silu(gate) * up
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One text in all ways, with the embedded model in bfloat16 and two threads."""
+"""One text in all ways, with the embedded model as it is served and two threads."""
 
 from __future__ import annotations
 

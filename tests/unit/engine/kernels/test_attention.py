@@ -178,19 +178,15 @@ def test_instruction_sets_give_the_same_bits(isa: str, shape: tuple[int, int, in
     assert np.array_equal(best.view(np.uint32), other.view(np.uint32))
 
 
-def test_cut_test_finds_a_sum_that_starts_anew_in_each_block() -> None:
-    """As a kernel would have it that splits long contexts by what a step has room for."""
+def test_cut_test_finds_a_sum_whose_order_depends_on_the_rows_beside() -> None:
+    """As a kernel would have it that picks its way by the number of rows."""
     wrong = faulty(
         ISAS[0],
         "attention.h",
-        "                int here = tokens - t < a->block_size ? tokens - t : a->block_size;\n"
-        "                few_sums(a, values, (size_t)dim, here, x, count, y);\n",
-        "                int here = tokens - t < a->block_size ? tokens - t : a->block_size;\n"
-        "                f32x16 part[MAX_TOGETHER];\n"
-        "                for (int n = 0; n < count; n++) part[n] = rows > 1 ? y[n] : v_zero();\n"
-        "                few_sums(a, values, (size_t)dim, here, x, count, part);\n"
-        "                for (int n = 0; n < count; n++)\n"
-        "                    y[n] = rows > 1 ? part[n] : v_add(y[n], part[n]);\n",
+        "    for (int t = 0; t < o->tokens; t += a->block_size) {\n",
+        "    for (int at = 0; at < o->tokens; at += a->block_size) {\n"
+        "        int last = (o->tokens - 1) / a->block_size * a->block_size;\n"
+        "        int t = R < 4 ? at : last - at;\n",
     )
     whole = Paged(wrong, EMBEDDED, 100).attend(0, 100)
     alone = cut_up(Paged(wrong, EMBEDDED, 100), 0, 100, [1])

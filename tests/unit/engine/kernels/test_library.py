@@ -38,7 +38,7 @@ def test_structures_lie_in_memory_as_in_c(tmp_path: Path) -> None:
         places[name] = [(field, offset) for field, (_, offset, *_) in record.fields.items()]
         sizes[name] = record.itemsize
     checks = [
-        f"_Static_assert(sizeof({name}) == {size}, {name!r});" for name, size in sizes.items()
+        f'_Static_assert(sizeof({name}) == {size}, "{name}");' for name, size in sizes.items()
     ]
     checks += [
         f'_Static_assert(offsetof({name}, {field}) == {offset}, "{name}.{field}");'
