@@ -19,7 +19,8 @@ from engine.loading.checkpoint import Checkpoint, load_checkpoint
 from engine.loading.weights import read_gguf
 from engine.model.kv_cache import KVCache
 from engine.model.llama import LlamaModel, ModelShape
-from engine.model.native import NativeModel, NativeRunner, Rotary, weights_of
+from engine.model.native import NativeModel, NativeRunner, weights_of
+from engine.model.packed import Rotary
 from engine.model.runner import Runner
 from engine.sampling.params import SamplingDefaults
 from engine.scheduling.blocks import BlockManager

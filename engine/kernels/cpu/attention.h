@@ -12,6 +12,7 @@
 
 typedef struct {
     int heads, kv_heads, head_dim, block_size, wide; /* wide: float32 cache, else bfloat16 */
+    int unseen; /* places at the start of a sequence that hold nothing and are never looked at */
 } attention_t;
 
 static inline size_t kv_block_elements(const attention_t *a) {
@@ -115,17 +116,21 @@ static void attend(const attention_t *a, void *layer, const int32_t *table, int 
             few_sums(a, keys, LANES, dim, x, count, y);
             for (int n = 0; n < count; n++) v_store(scores + (size_t)n * padded + t, y[n]);
         }
-        for (int n = 0; n < count; n++)
-            inverse[n] =
-                softmax(scores + (size_t)n * padded, start + (first + n) / group + 1, padded);
+        for (int n = 0; n < count; n++) {
+            float *s = scores + (size_t)n * padded;
+            for (int t = 0; t < a->unseen; t++) s[t] = -INFINITY;
+            inverse[n] = softmax(s, start + (first + n) / group + 1, padded);
+        }
         for (int d = 0; d < dim; d += LANES) {
             for (int n = 0; n < count; n++) y[n] = v_zero();
             for (int t = 0; t < tokens; t += a->block_size) {
-                const char *values = kv_block(a, layer, table[t / a->block_size], kv_head) +
-                                     ((size_t)a->block_size * dim + d) * element;
-                for (int n = 0; n < count; n++) x[n] = scores + (size_t)n * padded + t;
+                int skip = t ? 0 : a->unseen;
+                const char *values =
+                    kv_block(a, layer, table[t / a->block_size], kv_head) +
+                    ((size_t)(a->block_size + skip) * dim + d) * element;
+                for (int n = 0; n < count; n++) x[n] = scores + (size_t)n * padded + t + skip;
                 int here = tokens - t < a->block_size ? tokens - t : a->block_size;
-                few_sums(a, values, (size_t)dim, here, x, count, y);
+                few_sums(a, values, (size_t)dim, here - skip, x, count, y);
             }
             for (int n = 0; n < count; n++) {
                 int query = first + n;
