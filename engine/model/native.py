@@ -114,7 +114,7 @@ class NativeRunner:
         self._sampler = self._library.sampler_new(self._pool.handle, model.shape.vocab)
         if not self._sampler:
             raise NoKernelsError("the sampler's tables do not fit into memory")
-        self._num_blocks, self._block_size = num_blocks, block_size
+        self._num_blocks, self.block_size = num_blocks, block_size
         self._stride = -(-model.shape.vocab // LANES) * LANES
         self._logits = np.empty((0, self._stride), np.float32)
         self._step = StepArguments()
@@ -123,7 +123,7 @@ class NativeRunner:
 
     def attach(self, head: NativeHead) -> None:
         """From the first step on, write the head's keys and values too. Raises NoKernelsError."""
-        arguments = head.head_arguments(num_blocks=self._num_blocks, block_size=self._block_size)
+        arguments = head.head_arguments(num_blocks=self._num_blocks, block_size=self.block_size)
         if self._library.head_new(self._handle, ctypes.byref(arguments)):
             raise NoKernelsError("the draft head's cache does not fit into memory")
 
@@ -222,7 +222,7 @@ class NativeRunner:
     def profile(self, num_blocks: int) -> StepCost:
         """Time steps of several row counts, as `profiled` does. Overwrites the cache."""
         shape = self.model.shape
-        return profiled(self.run, num_blocks, self._block_size, shape.context)
+        return profiled(self.run, num_blocks, self.block_size, shape.context)
 
     def close(self) -> None:
         """Give its memory back; no call may follow."""

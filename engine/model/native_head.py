@@ -6,11 +6,14 @@ the next tokens of any number of sequences in one call. Nothing is kept per sequ
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from engine.kernels.library import (
+    CHANCE_LEVELS,
     CHANCE_PLACES,
     DRAFTING,
     JUDGEMENT,
@@ -22,6 +25,10 @@ from engine.loading.head import EMBEDDING
 from engine.loading.weights import of_tensor
 from engine.model.native import request_of, weights_of
 from engine.model.packed import PackedModel
+from engine.model.runner import PROFILE_CONTEXT, PROFILE_ROUNDS
+from engine.sampling.params import SamplingParams
+from engine.sampling.sampler import Sampler
+from engine.scheduling.draft_length import StepCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +40,11 @@ if TYPE_CHECKING:
     from engine.model.llama import ModelShape
     from engine.model.native import NativeModel, NativeRunner
     from engine.model.packed import Rotary
-    from engine.sampling.sampler import Sampler
 
 LAYER = "midlayer."
+PROFILE_SEQUENCES = (1, 2, 4, 8, 16, 32)
+PROFILE_LENGTH = 4
+"""Tokens of a profiled draft."""
 
 
 class NativeHead(PackedModel):
@@ -60,6 +69,7 @@ class NativeHead(PackedModel):
             matrices,
         )
         super().__init__(target.pool, shape, weights)
+        self.target_vocab = target.shape.vocab
         self.wide_cache = target.wide_cache
         embedding = target.embedding
         if EMBEDDING in head.tensors:
@@ -180,7 +190,30 @@ class HeadRunner:
             drafts.append(HeadDraft(tokens[first:end].tolist(), probabilities, confidence))
         return drafts
 
+    def profile(self, num_blocks: int) -> StepCost:
+        """Seconds per drafted token by sequences drafted for at once. Overwrites the cache."""
+        size = self._runner.block_size
+        table = list(range(min(num_blocks, -(-PROFILE_CONTEXT // size))))
+        return _profiled(self, table, min(len(table) * size, self.head.shape.context))
+
     @property
     def last_seconds(self) -> float:
         """What the last call took, inside."""
         return self._call.total_ns / 1e9
+
+
+def _profiled(runner: HeadRunner, table: list[int], end: int) -> StepCost:
+    sampler = Sampler(SamplingParams(temperature=0.0), 0, runner.head.target_vocab)
+    sure = np.ones((CHANCE_PLACES, CHANCE_LEVELS), np.float32)
+    item = DraftItem(sampler, [0] * (end - PROFILE_LENGTH), 1, table, PROFILE_LENGTH, sure)
+    fastest = dict.fromkeys(PROFILE_SEQUENCES, math.inf)
+    for number in range(PROFILE_ROUNDS + 1):
+        for count in PROFILE_SEQUENCES:
+            begin = time.perf_counter()
+            drafts = runner.draft([item] * count, floor=0.0, usual=1.0)
+            seconds = time.perf_counter() - begin
+            if number:
+                # A draft may end early; the first pass, which finds that out, is made anyway.
+                passes = min(max(len(draft.tokens) for draft in drafts) + 1, PROFILE_LENGTH)
+                fastest[count] = min(fastest[count], seconds / passes)
+    return StepCost(list(fastest.items()))

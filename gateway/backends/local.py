@@ -69,6 +69,7 @@ class LocalConfig(
 
     model: str | None = None
     draft_model: str | None = None
+    draft_head: str | None = None
     drafter: str | None = None
     draft_length: int | None = None
     adaptive_draft: bool | None = None
