@@ -2,9 +2,9 @@
 # pyright: reportUnknownArgumentType=false
 """An EAGLE-3 head in plain torch, written from its definition: whole sequences, no cache.
 
-The row of position t joins the embedding of token t + 1 with the feature of position t and foretells
-token t + 2; its rotary position is t. What it gives before the last norm is the feature of the next
-row of a draft.
+The row of position t joins the embedding of token t + 1 with the feature of position t and
+foretells token t + 2; its rotary position is t. What it gives before the last norm is the feature
+of the next row of a draft.
 """
 
 from __future__ import annotations

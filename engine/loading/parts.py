@@ -236,7 +236,7 @@ def build_model(
     """Torch modules over a checkpoint's tensors; rotary frequencies as transformers computes
     them.
     """
-    rotary = _rotary(config)
+    rotary = rotary_of(config)
     return LlamaModel(
         model_shape(config),
         tensors,
@@ -246,7 +246,7 @@ def build_model(
     )
 
 
-def _rotary(config: PretrainedConfig) -> Rotary:
+def rotary_of(config: PretrainedConfig) -> Rotary:
     # Typed for LlamaConfig; reads only the rope fields every supported architecture has.
     rotary = LlamaRotaryEmbedding(cast("LlamaConfig", config))
     if rotary.rope_type == "longrope":
@@ -302,7 +302,7 @@ def _load_model(
 
 def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> NativeModel:
     shape = model_shape(checkpoint.config)
-    rotary = _rotary(checkpoint.config)
+    rotary = rotary_of(checkpoint.config)
     weights = None
     if config.dtype == "auto" and checkpoint.gguf is not None:
         weights = read_gguf(checkpoint.gguf, heads=shape.heads, kv_heads=shape.kv_heads)
@@ -333,7 +333,7 @@ def _load_head(
             model,
             head,
             shape,
-            _rotary(head.config),
+            rotary_of(head.config),
             matrices="float32" if model.wide_cache else "int8",
             ends=special_tokens(checkpoint, model.shape.vocab),
         )
