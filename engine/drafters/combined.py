@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from engine.drafters.eagle import EagleDrafter
     from engine.drafters.ngram import NgramDrafter
 
+PREDICTION_HOLDS = 0.5
+
 
 class _Trial(NamedTuple):
     """A copy that was proposed, or could have been, and the text it was to follow."""
@@ -50,8 +52,8 @@ class CombinedDrafter:
                 self._trials[view.stream] = _Trial(view, len(view.tokens), copy.tokens)
         asked = [
             n
-            for n, (_, limit) in enumerate(items)
-            if sum(proposals[n].confidence) < self._head.expected(limit)
+            for n, (view, limit) in enumerate(items)
+            if not self._is_enough(view.stream, proposals[n], limit)
         ]
         self._from_head.difference_update(view.stream for view, _ in items)
         for n, guess in zip(asked, self._head.propose([items[n] for n in asked]), strict=True):
@@ -70,6 +72,16 @@ class CombinedDrafter:
         self._from_head.discard(stream)
         self._head.end(stream)
         self._ngram.end(stream)
+
+    def _is_enough(self, stream: str, copy: Proposal, limit: int) -> bool:
+        """Whether the head need not be asked. The caller's prediction goes first as long as it
+        holds more often than not: it may know what no model does.
+        """
+        if not copy.tokens:
+            return False
+        if self._ngram.follows_prediction(stream) and copy.confidence[0] >= PREDICTION_HOLDS:
+            return True
+        return sum(copy.confidence) >= self._head.expected(limit)
 
     def _judge_copy(self, stream: str) -> None:
         """Tell the copier how far its last proposal went with the text there is by now."""

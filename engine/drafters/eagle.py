@@ -31,7 +31,16 @@ WARM = 0.5
 """Noise makes the same probability worth less: greedy texts, those up to this temperature and those
 above are calibrated apart.
 """
-PRIORS = [[((n + 0.5) / 16) ** power for n in range(16)] for power in (0.6, 0.6, 0.6)]
+# fmt: off
+_QUIET = (0.08, 0.18, 0.27, 0.33, 0.43, 0.51, 0.60, 0.62,
+          0.66, 0.76, 0.80, 0.80, 0.88, 0.91, 0.95, 0.99)
+_NOISY = (0.25, 0.32, 0.43, 0.44, 0.46, 0.55, 0.55, 0.58,
+          0.68, 0.70, 0.73, 0.75, 0.83, 0.90, 0.92, 0.98)
+# fmt: on
+PRIORS = (_QUIET, _QUIET, _NOISY)
+"""Measured with the embedded model and its head, by sixteenths of the head's own probability, at
+temperatures 0, 0.3 and 0.8; a place in the draft made no difference.
+"""
 
 
 class EagleDrafter:
