@@ -39,19 +39,18 @@ class Tally:
 
     def judge(self, drafted: list[tuple[int, float]], said: list[int]) -> None:
         """A draft as (token, confidence), and what the target said in its place."""
-        whole = True
-        for place, ((token, confidence), verdict) in enumerate(zip(drafted, said, strict=False)):
-            reached, whole = whole, whole and token == verdict
+        right = True
+        for place, (token, confidence) in enumerate(drafted):
+            reached, right = right, right and place < len(said) and token == said[place]
             if place == len(self.right):
                 self.right.append([0, 0])
             if reached:
-                self.right[place][0] += whole
+                self.right[place][0] += right
                 self.right[place][1] += 1
-            if reached or place < len(said):
-                found = self.bins[min(int(confidence * LEVELS), LEVELS - 1)]
-                found[0] += confidence
-                found[1] += whole
-                found[2] += 1
+            found = self.bins[min(int(confidence * LEVELS), LEVELS - 1)]
+            found[0] += confidence
+            found[1] += right
+            found[2] += 1
 
     @property
     def calibration_error(self) -> float:
@@ -119,7 +118,6 @@ def _stream(
         committed_chars=0,
     )
     pending: list[list[tuple[int, float]]] = []
-    begun = time.perf_counter()
 
     def take(step: Step) -> None:
         for event in step.events:
