@@ -1,4 +1,4 @@
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # torch, tokenizers and transformers declare some of their types in part only.
 """Tiny random checkpoints with a tokenizer and a chat template, written as Hugging Face folders.
 

@@ -35,8 +35,9 @@ def test_prediction_comes_first(engine: Engine) -> None:
 
 
 def test_head_drafts_where_nothing_can_be_copied(engine: Engine) -> None:
-    start = request("s", "A", drafter="combined", **(USUAL | {"max_tokens": 6}))
-    copied = request("s", "A", drafter="ngram", **(USUAL | {"max_tokens": 6}))
+    usual: dict[str, Any] = USUAL | {"max_tokens": 6}
+    start = request("s", "A", drafter="combined", **usual)
+    copied = request("s", "A", drafter="ngram", **usual)
     guessed, looked_up = (generate(engine, one)["s"].counts.drafted for one in (start, copied))
     assert guessed > looked_up
 
@@ -45,7 +46,7 @@ def test_copies_are_judged_whoever_drafted(tiny: Path, tmp_path: Path) -> None:
     """A prediction that is always right is believed ever more, also where the head was asked."""
     engine = engine_on(tiny, draft_head=str(models.write_head(tmp_path / "head")))
     alone = generate(engine, request("s", PROMPT, drafter="none", **USUAL))["s"]
-    usual = {"drafter": "combined", "prediction": alone.text} | USUAL
+    usual: dict[str, Any] = {"drafter": "combined", "prediction": alone.text} | USUAL
     rejected = [
         counts.drafted - counts.accepted
         for counts in (
