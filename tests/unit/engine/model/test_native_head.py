@@ -52,9 +52,11 @@ class Setup(NamedTuple):
     def _last(self, tokens: list[int]) -> torch.Tensor:
         """What the last layer gives; transformers shows it only behind the last norm."""
         taken: list[torch.Tensor] = []
-        hook = self.hidden.model.norm.register_forward_pre_hook(
-            lambda _, inputs: taken.append(inputs[0][0].detach())
-        )
+
+        def take(_: Any, inputs: Any) -> None:
+            taken.append(inputs[0][0].detach())
+
+        hook = self.hidden.model.norm.register_forward_pre_hook(take)
         with torch.no_grad():
             self.hidden(torch.tensor([tokens]))
         hook.remove()
@@ -64,7 +66,7 @@ class Setup(NamedTuple):
 def set_up(
     tiny: Path, folder: Path, *, matrices: Any = "float32", ends: frozenset[int] = frozenset()
 ) -> Setup:
-    hidden = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    hidden: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     shape = model_shape(hidden.config)
     pool = Pool(load(), 2)
     weights = weights_of(load_file(tiny / "model.safetensors"), matrices)
