@@ -46,18 +46,18 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kv_blocks: PositiveInt | None = None
     kv_memory_mib: PositiveInt = 512
     prefix_cache: bool = True
-    drafter: Literal["none", "ngram", "model"] | None = None
-    """For requests that do not choose; None: "model" where there is a draft model, else "ngram"."""
+    drafter: Literal["none", "ngram", "head", "combined", "model"] | None = None
+    """For requests that do not choose; None: "model" where there is a draft model, "combined" (head
+    and ngram) where there is a head, else "ngram".
+    """
     draft_model: str | None = None
+    draft_head: str | None = None
+    """Folder of an EAGLE-3 head trained for `model`; None: the one that comes with Wetink, where it
+    has one for this model. Heads need the native kernels.
+    """
     draft_length: Annotated[int, Meta(ge=0, le=MAX_DRAFT_LENGTH)] = 8
     """Most tokens drafted per sequence and step."""
     adaptive_draft: bool = True
     """Choose the length per step from measured acceptance and measured step cost, up to
     `draft_length`.
     """
-
-    @property
-    def default_drafter(self) -> str:
-        if self.drafter is not None:
-            return self.drafter
-        return "ngram" if self.draft_model is None else "model"

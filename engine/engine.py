@@ -78,6 +78,7 @@ class Engine:
         self._sequences: dict[str, Sequence] = parts.sequences
         self._samplers: dict[str, Sampler] = parts.samplers
         self._drafters: dict[str, Drafter] = parts.drafters
+        self._default_drafter = parts.default_drafter
         self._costs = parts.costs
         self._no_drafts: set[str] = set()
         """Streams nobody wants to see drafts of."""
@@ -97,7 +98,7 @@ class Engine:
             drafters=sorted(self._drafters),
             kv_blocks=blocks.num_blocks,
             block_size=blocks.block_size,
-            default_drafter=self._config.default_drafter,
+            default_drafter=self._default_drafter,
             kernels=self._kernels,
         )
 
@@ -143,7 +144,7 @@ class Engine:
                 " and a completion of at least one",
                 field,
             )
-        drafter = start.drafter or self._config.default_drafter
+        drafter = start.drafter or self._default_drafter
         if drafter != "none" and drafter not in self._drafters:
             raise EngineRequestError(
                 "invalid_value",

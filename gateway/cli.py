@@ -113,8 +113,10 @@ def _serve_parser() -> argparse.ArgumentParser:
     add = engine.add_argument
     add("--model", help=f"Hugging Face folder, GGUF file or hub name (default: {EMBEDDED_MODEL})")
     add("--dtype", choices=["bfloat16", "float32"])
-    add("--drafter", choices=["none", "ngram", "model"], help="for requests that choose none")
+    drafters = ["none", "ngram", "head", "combined", "model"]
+    add("--drafter", choices=drafters, help="for requests that choose none")
     add("--draft-model", metavar="MODEL", help="second checkpoint, with the model's own tokenizer")
+    add("--draft-head", metavar="FOLDER", help="EAGLE-3 head trained for the model")
     add("--draft-length", type=int, metavar="N", help="most drafted tokens per step; 0: none")
     add("--threads", type=int, metavar="N", help="compute threads (default: one per core)")
     add("--context-length", type=int, metavar="N", help="longest prompt and answer, in tokens")

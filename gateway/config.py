@@ -105,6 +105,7 @@ class EngineConfig(
 
     model: str | None = None
     draft_model: str | None = None
+    draft_head: str | None = None
     drafter: str | None = None
     draft_length: int | None = None
     adaptive_draft: bool | None = None

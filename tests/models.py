@@ -1,4 +1,4 @@
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # torch, tokenizers and transformers declare some of their types in part only.
 """Tiny random checkpoints with a tokenizer and a chat template, written as Hugging Face folders.
 
@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -158,6 +159,60 @@ def write_near(folder: Path, target: Path, *, distance: float, seed: int = 1) ->
             weight.mul_(1 + distance * torch.randn(weight.shape, generator=generator))
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
+    return folder
+
+
+def write_head(folder: Path, *, seed: int = 5, vocab: int | None = 96, **changes: Any) -> Path:
+    """A random EAGLE-3 head for `config()` in its published layout, in float32, that knows `vocab`
+    tokens (None: all). `changes` go into its configuration. Returns `folder`.
+    """
+    settings: dict[str, Any] = {
+        "architectures": ["LlamaForCausalLMEagle3"],
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "vocab_size": VOCAB,
+        "draft_vocab_size": vocab,
+        "hidden_act": "silu",
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": False,
+        "eagle_config": {"eagle_aux_hidden_state_layer_ids": [0, 1, 2]},
+    } | changes
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(settings))
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, scale: float = 0.1) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * scale
+
+    hidden, inner = settings["hidden_size"], settings["intermediate_size"]
+    attended = settings["num_attention_heads"] * settings["head_dim"]
+    kept = settings["num_key_value_heads"] * settings["head_dim"]
+    features = len(settings["eagle_config"]["eagle_aux_hidden_state_layer_ids"])
+    tensors = {
+        "fc.weight": normal(hidden, features * hidden),
+        "midlayer.self_attn.q_proj.weight": normal(attended, 2 * hidden, scale=0.25),
+        "midlayer.self_attn.k_proj.weight": normal(kept, 2 * hidden, scale=0.25),
+        "midlayer.self_attn.v_proj.weight": normal(kept, 2 * hidden),
+        "midlayer.self_attn.o_proj.weight": normal(hidden, attended),
+        "midlayer.mlp.gate_proj.weight": normal(inner, hidden),
+        "midlayer.mlp.up_proj.weight": normal(inner, hidden),
+        "midlayer.mlp.down_proj.weight": normal(hidden, inner),
+        "lm_head.weight": normal(vocab or VOCAB, hidden, scale=0.4),
+    }
+    for name in ("hidden_norm", "input_layernorm", "post_attention_layernorm"):
+        tensors[f"midlayer.{name}.weight"] = 1 + normal(hidden)
+    tensors["norm.weight"] = 1 + normal(hidden)
+    if vocab is not None:
+        known = torch.randperm(VOCAB, generator=generator)[:vocab].sort().values
+        tensors["d2t"] = known - torch.arange(vocab)
+    save_file(tensors, folder / "model.safetensors")
     return folder
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.drafters.acceptance import Acceptance
 from engine.drafters.base import Proposal
 from engine.model.batch import Span
 from engine.sampling.sampler import Judged
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
     from engine.sampling.sampler import Sampler
     from engine.scheduling.sequence import Sequence as EngineSequence
 
-PRIOR_TRIALS = 8.0
 PRIOR_ACCEPTANCE = 0.6
 """Assumed chance that a token is accepted, before anything was measured."""
-FADE = 256.0
-"""Trials after which what was measured long ago counts half."""
 
 
 class ModelDrafter:
@@ -55,13 +53,12 @@ class ModelDrafter:
         self._read: dict[str, tuple[int, int]] = {}
         """By stream: tokens in the cache, and how often it had been preempted by then."""
         self._drafts: dict[str, list[int]] = {}
-        self._hits = PRIOR_TRIALS * PRIOR_ACCEPTANCE
-        self._trials = PRIOR_TRIALS
+        self._acceptance = Acceptance(PRIOR_ACCEPTANCE)
 
     @property
     def acceptance(self) -> float:
         """Measured chance that one more drafted token is accepted."""
-        return self._hits / self._trials
+        return self._acceptance.chance
 
     def begin(self, stream: str, prompt: Sequence[int], prediction: Sequence[int]) -> None:
         self._read[stream] = (0, 0)
@@ -91,12 +88,7 @@ class ModelDrafter:
         return [Proposal(d, [chance ** (i + 1) for i in range(len(d))]) for d in drafts]
 
     def observe(self, stream: str, drafted: int, accepted: int) -> None:
-        trials = min(drafted, accepted + 1)
-        self._trials += trials
-        self._hits += accepted
-        if self._trials > FADE:
-            self._trials /= 2
-            self._hits /= 2
+        self._acceptance.observe(drafted, accepted)
         read, preemptions = self._read[stream]
         # The last drafted token was never fed back, and tokens behind a rejection are not the
         # text's.

@@ -220,6 +220,11 @@ class NgramDrafter:
     def propose(self, items: Sequence[tuple[SequenceView, int]]) -> list[Proposal]:
         return [self._propose(view, budget) for view, budget in items]
 
+    def follows_prediction(self, stream: str) -> bool:
+        """Whether the stream's last proposal was copied from the caller's prediction."""
+        last = self._streams[stream].last
+        return last is not None and last[0] is self._predicted
+
     def observe(self, stream: str, drafted: int, accepted: int) -> None:
         state = self._streams[stream]
         if state.last is not None:

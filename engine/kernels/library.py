@@ -65,6 +65,35 @@ class Model(Structure):
     )
 
 
+class HeadModel(Structure):
+    """head_model_t of cpu/head.h."""
+
+    _fields_ = (
+        ("m", Model),
+        ("features", c_int32),
+        ("target_vocab", c_int32),
+        ("feature_layers", c_void_p),
+        ("embedding_norm", c_void_p),
+        ("fc", Weight),
+        ("token_of", c_void_p),
+        ("place_of", c_void_p),
+        ("ends", c_void_p),
+    )
+
+
+class DraftArguments(Structure):
+    """draft_t of cpu/head.h."""
+
+    _fields_ = (
+        ("count", c_int32),
+        ("pad", c_int32),
+        ("drafts", c_void_p),
+        ("floor", c_float),
+        ("usual", c_float),
+        ("total_ns", c_int64),
+    )
+
+
 class StepArguments(Structure):
     _fields_ = (
         ("rows", c_int32),
@@ -93,6 +122,25 @@ SPAN = np.dtype(
         ("blocks", np.uint64),
     ]
 )
+
+DRAFTING = np.dtype(
+    [
+        ("token", np.int32),
+        ("place", np.int32),
+        ("limit", np.int32),
+        ("count", np.int32),
+        ("blocks", np.uint64),
+        ("chances", np.uint64),
+        ("judgement", np.uint64),
+        ("tokens", np.uint64),
+        ("probability", np.uint64),
+        ("confidence", np.uint64),
+    ]
+)
+"""drafting_t of cpu/head.h."""
+
+CHANCE_PLACES = 16
+CHANCE_LEVELS = 16
 
 JUDGEMENT = np.dtype(
     [
@@ -146,6 +194,8 @@ class Library:
         self.runner_new = function("wetink_runner_new", c_void_p, c_void_p, POINTER(Model))
         self.runner_free = function("wetink_runner_free", None, c_void_p)
         self.step = function("wetink_step", c_int32, c_void_p, POINTER(StepArguments))
+        self.head_new = function("wetink_head_new", c_int32, c_void_p, POINTER(HeadModel))
+        self.draft = function("wetink_draft", c_int32, c_void_p, POINTER(DraftArguments))
         self.sampler_new = function("wetink_sampler_new", c_void_p, c_void_p, c_int32)
         self.sampler_free = function("wetink_sampler_free", None, c_void_p)
         self.judge = function("wetink_judge", None, c_void_p, c_void_p, c_int32, c_void_p, c_size_t)

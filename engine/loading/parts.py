@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from engine.drafters.combined import CombinedDrafter
+from engine.drafters.eagle import EagleDrafter
 from engine.drafters.model import ModelDrafter
 from engine.drafters.ngram import NgramDrafter
 from engine.errors import EngineConfigError
@@ -17,9 +20,12 @@ from engine.kernels.library import Pool
 from engine.kernels.library import load as load_library
 from engine.loading.blocks import load_blocks
 from engine.loading.checkpoint import Checkpoint, load_checkpoint, no_progress
+from engine.loading.head import SHIPPED, load_head
 from engine.model.kv_cache import KVCache
 from engine.model.llama import LlamaModel, ModelShape
-from engine.model.native import NativeModel, NativeRunner, Rotary, weights_of
+from engine.model.native import NativeModel, NativeRunner, weights_of
+from engine.model.native_head import HeadRunner, NativeHead
+from engine.model.packed import Rotary
 from engine.model.runner import Runner
 from engine.sampling.params import SamplingDefaults
 from engine.scheduling.blocks import BlockManager
@@ -71,6 +77,7 @@ class Parts(NamedTuple):
     """Gives back what Python does not; nothing may run afterwards."""
     scheduler: Scheduler
     drafters: dict[str, Drafter]
+    default_drafter: str
     sequences: dict[str, Sequence]
     """By stream; shared with the draft model's drafter."""
     samplers: dict[str, Sampler]
@@ -94,7 +101,8 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         check_same_tokenizer(target.checkpoint, draft.checkpoint)
     elif config.drafter == "model":
         raise EngineConfigError("drafter 'model' needs a draft_model", "draft_model")
-    num_blocks = _plan_blocks(config, [target, draft] if draft else [target])
+    head = _load_head(config, target, progress)
+    num_blocks = _plan_blocks(config, [target, draft] if draft else [target], head)
     context = _context(config, target.checkpoint.config, num_blocks)
     if draft is not None:
         _check_shapes(target.model.shape, draft.model.shape, context)
@@ -104,17 +112,20 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     )
     sequences: dict[str, Sequence] = {}
     samplers: dict[str, Sampler] = {}
-    special = (
-        target.checkpoint.special_token_ids
-        | target.checkpoint.eos_token_ids
-        | _unknown(target.checkpoint, target.model.shape.vocab)
-    )
+    special = special_tokens(target.checkpoint, target.model.shape.vocab)
     # The sentinel's blocks lie behind those that the block manager hands out.
     runner = _runner(target.model, num_blocks + SCRATCH_BLOCKS, config.block_size)
     runners: list[StepRunner] = [runner]
     drafters: dict[str, Drafter] = {"ngram": NgramDrafter()}
     progress("measuring step costs", None)
     draft_cost = None
+    head_runner = HeadRunner(runner, head) if isinstance(runner, NativeRunner) and head else None
+    verify_cost = runner.profile(num_blocks)
+    if head_runner is not None:
+        head_cost = head_runner.profile(num_blocks) if config.adaptive_draft else None
+        eagle = EagleDrafter(head_runner, sequences, samplers, verify=verify_cost, draft=head_cost)
+        drafters["head"] = eagle
+        drafters["combined"] = CombinedDrafter(eagle, NgramDrafter())
     if draft is not None:
         draft_runner = _runner(draft.model, num_blocks, config.block_size)
         runners.append(draft_runner)
@@ -162,8 +173,20 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         drafters=drafters,
         sequences=sequences,
         samplers=samplers,
-        costs=Costs(runner.profile(num_blocks), draft_cost),
+        costs=Costs(verify_cost, draft_cost),
+        default_drafter=_default_drafter(config, drafters),
     )
+
+
+def _default_drafter(config: EngineConfig, drafters: dict[str, Drafter]) -> str:
+    """Raises EngineConfigError where the one asked for is not loaded."""
+    asked = config.drafter
+    if asked is None:
+        return next(name for name in ("model", "combined", "ngram") if name in drafters)
+    if asked != "none" and asked not in drafters:
+        needs = {"model": "draft_model"}.get(asked, "draft_head")
+        raise EngineConfigError(f"drafter {asked!r} needs a {needs}", needs)
+    return asked
 
 
 def check_same_tokenizer(target: Checkpoint, draft: Checkpoint) -> None:
@@ -182,11 +205,6 @@ def check_same_tokenizer(target: Checkpoint, draft: Checkpoint) -> None:
             " both must use the same tokenizer",
             "draft_model",
         )
-
-
-def _unknown(checkpoint: Checkpoint, vocab: int) -> frozenset[int]:
-    """Ids of tokens the tokenizer can make and the model has no embedding for."""
-    return frozenset(id for id in checkpoint.tokenizer.get_vocab().values() if id >= vocab)
 
 
 def _check_shapes(target: ModelShape, draft: ModelShape, context: int) -> None:
@@ -230,7 +248,7 @@ def build_model(
     """Torch modules over a checkpoint's tensors; rotary frequencies as transformers computes
     them.
     """
-    rotary = _rotary(config)
+    rotary = rotary_of(config)
     return LlamaModel(
         model_shape(config),
         tensors,
@@ -241,7 +259,7 @@ def build_model(
     )
 
 
-def _rotary(config: PretrainedConfig) -> Rotary:
+def rotary_of(config: PretrainedConfig) -> Rotary:
     # Typed for LlamaConfig; reads only the rope fields every supported architecture has.
     rotary = LlamaRotaryEmbedding(cast("LlamaConfig", config))
     if rotary.rope_type == "longrope":
@@ -298,7 +316,7 @@ def _load_model(
 
 def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> NativeModel:
     shape = model_shape(checkpoint.config)
-    rotary = _rotary(checkpoint.config)
+    rotary = rotary_of(checkpoint.config)
     weights = None
     if config.dtype == "auto" and checkpoint.blocks is not None:
         weights = load_blocks(checkpoint.blocks)
@@ -308,7 +326,42 @@ def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> N
     return NativeModel(pool, shape, weights, rotary)
 
 
-def _plan_blocks(config: EngineConfig, models: list[_Loaded]) -> int:
+def _load_head(
+    config: EngineConfig, target: _Loaded, progress: Callable[[str, float | None], None]
+) -> NativeHead | None:
+    """The draft head asked for, or the one that comes with Wetink; None without."""
+    model, checkpoint = target.model, target.checkpoint
+    asked = config.draft_head
+    folder = SHIPPED.get(checkpoint.name) if asked is None else Path(asked).expanduser()
+    if folder is None:
+        return None
+    if not isinstance(model, NativeModel):
+        if asked is None:
+            return None
+        raise EngineConfigError("a draft head needs the native kernels", "draft_head")
+    progress(f"loading the draft head {folder.name}", None)
+    head = load_head(folder, model.shape)
+    shape = model_shape(head.config)._replace(vocab=len(head.tokens), context=model.shape.context)
+    try:
+        return NativeHead(
+            model,
+            head,
+            shape,
+            rotary_of(head.config),
+            matrices="float32" if model.wide_cache else "int8",
+            ends=special_tokens(checkpoint, model.shape.vocab),
+        )
+    except NoKernelsError as error:
+        raise EngineConfigError(f"{head.name}: {error}", "draft_head") from error
+
+
+def special_tokens(checkpoint: Checkpoint, vocab: int) -> frozenset[int]:
+    """Never drafted: the end of a text, control tokens, tokens without an embedding."""
+    unknown = (id for id in checkpoint.tokenizer.get_vocab().values() if id >= vocab)
+    return checkpoint.special_token_ids | checkpoint.eos_token_ids | frozenset(unknown)
+
+
+def _plan_blocks(config: EngineConfig, models: list[_Loaded], head: NativeHead | None) -> int:
     """KV blocks: as configured, else what the memory budget holds for all models together."""
     if config.kv_blocks is not None:
         return config.kv_blocks
@@ -316,6 +369,8 @@ def _plan_blocks(config: EngineConfig, models: list[_Loaded]) -> int:
         KVCache.bytes_per_token(m.shape.layers, m.shape.kv_heads, m.shape.head_dim, _cached(m))
         for _, m in models
     )
+    if head is not None:
+        per_block += config.block_size * head.bytes_per_token()
     blocks = config.kv_memory_mib * MIB // per_block
     if blocks < 1:
         raise EngineConfigError(

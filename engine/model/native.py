@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.errors import EngineError
 from engine.kernels.build import NoKernelsError
-from engine.kernels.library import JUDGEMENT, LANES, SPAN, Layer, Model, StepArguments
-from engine.kernels.pack import PackedWeight, interleaved, padded
-from engine.loading.weights import BlockWeight, Kind, of_tensor, stacked
+from engine.kernels.library import JUDGEMENT, LANES, SPAN, Layer, StepArguments
+from engine.loading.weights import BlockWeight, Kind, of_tensor
+from engine.model.packed import PackedModel, Rotary
 from engine.model.runner import profiled
 from engine.sampling.sampler import Verdict
 
@@ -26,25 +26,16 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from engine.kernels.library import Pool
+    from engine.kernels.library import DraftArguments, Pool
     from engine.loading.weights import WeightType
     from engine.model.batch import Span
     from engine.model.llama import ModelShape
+    from engine.model.native_head import NativeHead
     from engine.sampling.sampler import Judged, Sampler
     from engine.scheduling.draft_length import StepCost
 
-INTEGER_WIDTH = 32
-"""Inputs per block of the integer kinds."""
 
-
-class Rotary(NamedTuple):
-    """Rotary embedding: `inverse_frequencies` [head_dim / 2] float32, `scale` of its result."""
-
-    inverse_frequencies: NDArray[np.float32]
-    scale: float
-
-
-class NativeModel:
+class NativeModel(PackedModel):
     """Packed weights of one model. Holds no per-sequence state."""
 
     def __init__(
@@ -57,16 +48,12 @@ class NativeModel:
         """`weights` by their Hugging Face names. Raises NoKernelsError for a shape the kernels do
         not take, KeyError where a weight is missing.
         """
-        self.shape = shape
-        self.pool = pool
-        self._weights = weights
-        self._kept: list[object] = []
-        """What the C structures point to."""
-        self._packed_bytes = 0
-        _check_shape(shape)
+        super().__init__(pool, shape, weights)
         embedding = self._packed("model.embed_tokens")
         head = self._packed("lm_head") if "lm_head.weight" in weights else embedding
-        layers = (Layer * shape.layers)(*(self._layer(i) for i in range(shape.layers)))
+        layers = (Layer * shape.layers)(
+            *(self._layer(f"model.layers.{i}.") for i in range(shape.layers))
+        )
         self._kept.append(layers)
         self._frame = {
             "layer": layers,
@@ -74,7 +61,8 @@ class NativeModel:
             "head": head.struct,
             "norm": self._vector("model.norm.weight"),
         }
-        self._frame |= self._rotation(rotary)
+        self._frame |= self._rotation(rotary, shape.context)
+        self.embedding = embedding.struct
         self.kind = weights["model.layers.0.mlp.down_proj.weight"].kind
         self.wide_cache = self.kind is Kind.FLOAT32
         self._weights = {}
@@ -82,101 +70,6 @@ class NativeModel:
     @property
     def dtype(self) -> str:
         return self.kind.name.lower()
-
-    @property
-    def bytes(self) -> int:
-        """Memory of the weights."""
-        return self._packed_bytes
-
-    def arguments(self, *, num_blocks: int, block_size: int) -> Model:
-        """The C structure; what it points to lives as long as this object."""
-        shape = self.shape
-        return Model(
-            vocab=shape.vocab,
-            hidden=shape.hidden,
-            intermediate=shape.intermediate,
-            layers=shape.layers,
-            heads=shape.heads,
-            kv_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            context=shape.context,
-            block_size=block_size,
-            num_blocks=num_blocks,
-            wide_cache=int(self.wide_cache),
-            rms_eps=shape.rms_eps,
-            query_scale=shape.head_dim**-0.5,
-            **self._frame,
-        )
-
-    def _layer(self, number: int) -> Layer:
-        prefix = f"model.layers.{number}."
-
-        def matrix(name: str) -> BlockWeight:
-            return self._weights[f"{prefix}{name}.weight"]
-
-        parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
-        qkv = stacked([matrix(name) for name in parts])
-        gate, up = matrix("mlp.gate_proj"), matrix("mlp.up_proj")
-        gate_up = interleaved(gate, up)
-        if qkv is None or gate_up is None:
-            raise NoKernelsError(f"layer {number} mixes weight types within one product")
-        return Layer(
-            attention_norm=self._vector(f"{prefix}input_layernorm.weight"),
-            mlp_norm=self._vector(f"{prefix}post_attention_layernorm.weight"),
-            qkv=self._pack(qkv, self._bias([prefix + name for name in parts])).struct,
-            out=self._packed(f"{prefix}self_attn.o_proj").struct,
-            gate_up=self._pack(gate_up, self._gate_up_bias(prefix)).struct,
-            down=self._packed(f"{prefix}mlp.down_proj").struct,
-        )
-
-    def _packed(self, name: str) -> PackedWeight:
-        return self._pack(self._weights[f"{name}.weight"], self._bias([name]))
-
-    def _pack(self, weight: BlockWeight, bias: NDArray[np.float32] | None) -> PackedWeight:
-        packed = PackedWeight(self.pool.library, weight, bias)
-        self._kept.append(packed)
-        self._packed_bytes += packed.bytes
-        return packed
-
-    def _bias(self, names: list[str]) -> NDArray[np.float32] | None:
-        found = [self._weights.get(f"{name}.bias") for name in names]
-        if found[0] is None:
-            return None
-        return np.concatenate([bias.values.reshape(-1) for bias in found if bias is not None])
-
-    def _gate_up_bias(self, prefix: str) -> NDArray[np.float32] | None:
-        both = self._bias([f"{prefix}mlp.gate_proj", f"{prefix}mlp.up_proj"])
-        if both is None:
-            return None
-        return both.reshape(2, -1, LANES).swapaxes(0, 1).reshape(-1)
-
-    def _vector(self, name: str) -> int:
-        """Address of a float32 vector, padded to whole lanes."""
-        values = padded(self._weights[name].values.reshape(-1))
-        self._kept.append(values)
-        return values.ctypes.data
-
-    def _rotation(self, rotary: Rotary) -> dict[str, int]:
-        """cos and sin [context, head_dim / 2] of float32 angles, computed in double precision."""
-        places = np.arange(self.shape.context, dtype=np.float32)
-        angles = np.outer(places, rotary.inverse_frequencies).astype(np.float64)
-        cosines = (np.cos(angles) * rotary.scale).astype(np.float32)
-        sines = (np.sin(angles) * rotary.scale).astype(np.float32)
-        self._kept += [cosines, sines]
-        return {"cosines": cosines.ctypes.data, "sines": sines.ctypes.data}
-
-
-def _check_shape(shape: ModelShape) -> None:
-    attended = shape.heads * shape.head_dim
-    for name, width in (
-        ("hidden size", shape.hidden),
-        ("intermediate size", shape.intermediate),
-        ("attention width", attended),
-    ):
-        if width % INTEGER_WIDTH:
-            raise NoKernelsError(f"the {name} {width} is no multiple of {INTEGER_WIDTH}")
-    if shape.head_dim % LANES:
-        raise NoKernelsError(f"the head size {shape.head_dim} is no multiple of {LANES}")
 
 
 def weights_of(tensors: Mapping[str, torch.Tensor], matrices: WeightType) -> dict[str, BlockWeight]:
@@ -209,12 +102,23 @@ class NativeRunner:
         self._sampler = self._library.sampler_new(self._pool.handle, model.shape.vocab)
         if not self._sampler:
             raise NoKernelsError("the sampler's tables do not fit into memory")
-        self._block_size = block_size
+        self._num_blocks, self.block_size = num_blocks, block_size
         self._stride = -(-model.shape.vocab // LANES) * LANES
         self._logits = np.empty((0, self._stride), np.float32)
         self._step = StepArguments()
         self.broken: frozenset[int] = frozenset()
         """Spans of the last run in which a row's values were no numbers."""
+
+    def attach(self, head: NativeHead) -> None:
+        """From the first step on, write the head's keys and values too. Raises NoKernelsError."""
+        arguments = head.head_arguments(num_blocks=self._num_blocks, block_size=self.block_size)
+        if self._library.head_new(self._handle, ctypes.byref(arguments)):
+            raise NoKernelsError("the draft head's cache does not fit into memory")
+
+    def draft(self, call: DraftArguments) -> None:
+        """One call of the attached head; see `HeadRunner.draft`."""
+        if self._library.draft(self._handle, ctypes.byref(call)):
+            raise EngineError("memory for a draft's rows was refused")
 
     def run(self, spans: Sequence[Span]) -> NDArray[np.float32]:
         """Logits [rows wanted, vocab] of `spans`, in their order; valid until the next run.
@@ -282,7 +186,7 @@ class NativeRunner:
         drafts = np.array([t for item in items for t in (*item.draft, 0)], np.int32)
         kept: list[object] = []
         for number, item in enumerate(items):
-            frame[number] = _request_of(item.sampler)
+            frame[number] = request_of(item.sampler)
             if item.sampler.penalised:
                 history = np.array(item.tokens, np.int32)
                 kept.append(history)
@@ -315,7 +219,7 @@ class NativeRunner:
     def profile(self, num_blocks: int) -> StepCost:
         """Time steps of several row counts, as `profiled` does. Overwrites the cache."""
         shape = self.model.shape
-        return profiled(self.run, num_blocks, self._block_size, shape.context)
+        return profiled(self.run, num_blocks, self.block_size, shape.context)
 
     def close(self) -> None:
         """Give its memory back; no call may follow."""
@@ -325,7 +229,7 @@ class NativeRunner:
             self._handle = None
 
 
-def _request_of(sampler: Sampler) -> NDArray[np.void]:
+def request_of(sampler: Sampler) -> NDArray[np.void]:
     """The part of a judgement that stays the same for a whole stream, made once."""
     if sampler.native is not None:
         return sampler.native

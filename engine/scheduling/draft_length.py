@@ -88,3 +88,23 @@ def drafting_limit(
         if rate > best_rate:
             best, best_rate = length, rate
     return best
+
+
+def least_chance(
+    acceptance: float, limit: int, sequences: int, verify: StepCost, draft: StepCost
+) -> float:
+    """The chance of acceptance under which one more drafted token of one sequence takes more time,
+    to draft and to verify, than it saves; 1 where drafting does not pay at all.
+
+    `acceptance`: measured chance that one more drafted token is accepted. `draft`: seconds per
+    drafted token, by sequences.
+    """
+    length = drafting_limit(acceptance, limit, sequences, verify, draft)
+    if length == 0:
+        return 1.0
+    expected = sum(acceptance**n for n in range(length + 1))
+    drafting = draft(sequences)
+    step = verify(sequences * (length + 1)) + length * drafting
+    rows = (verify(sequences * (length + 1)) - verify(sequences)) / length
+    # Each sequence gets `expected` tokens a step; its share of one more token's time must be less.
+    return min((drafting + rows) * expected / step, 1.0)

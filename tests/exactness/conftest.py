@@ -21,3 +21,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def near(tiny: Path) -> Path:
     """A draft model that is right about every second time."""
     return models.write_near(tiny.with_name("near"), tiny, distance=0.05)
+
+
+@pytest.fixture(scope="session")
+def tiny_head(tiny: Path) -> Path:
+    """A draft head that is hardly ever right."""
+    return models.write_head(tiny.with_name("head"))

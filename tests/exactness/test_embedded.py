@@ -35,7 +35,7 @@ def test_text_is_the_same_alone_in_a_batch_and_with_any_drafts(temperature: floa
         ],
     )
     for n, prompt in enumerate(PROMPTS):
-        for drafter, length in (("none", 0), ("ngram", 8)):
+        for drafter, length in (("none", 0), ("ngram", 8), ("head", 5), ("combined", 8)):
             stream = f"a{n}{drafter}"
             start = request(stream, prompt, seed=n, drafter=drafter, draft_length=length, **usual)
             alone = generate(engine, start)[stream]
@@ -58,10 +58,10 @@ def test_text_is_the_same_for_16_mixed_requests_in_company() -> None:
         alone |= generate(plain, start)
     engine = engine_on(EMBEDDED_MODEL, threads=2, kv_blocks=32, max_step_tokens=100)
     generation = Generation(engine)
-    generation.start(*drafting(starts[:8], ["ngram", "none"], range(9)))
+    generation.start(*drafting(starts[:8], ["head", "none", "combined"], range(9)))
     sequences = list(scheduler_of(engine).sequences())
-    streams = generation.run({6: drafting(starts[8:], ["ngram"], range(8, -1, -1))})
+    streams = generation.run({6: drafting(starts[8:], ["ngram", "head"], range(8, -1, -1))})
     assert_same(streams, alone)
-    assert_same(generate(engine, *reversed(drafting(starts, ["ngram"], [5]))), alone)
+    assert_same(generate(engine, *reversed(drafting(starts, ["combined", "head"], [5]))), alone)
     assert sum(sequence.preemptions for sequence in sequences) > 0
     assert sum(stream.counts.accepted for stream in streams.values()) > 0

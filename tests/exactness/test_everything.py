@@ -46,8 +46,8 @@ SLICE = {
 
 
 @pytest.fixture(scope="module")
-def references(tiny: Path, near: Path) -> References:
-    return References(Checkpoints(tiny, near))
+def references(tiny: Path, near: Path, tiny_head: Path) -> References:
+    return References(Checkpoints(tiny, near, tiny_head))
 
 
 def combinations(model: str) -> list[Combination]:

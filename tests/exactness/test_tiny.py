@@ -37,16 +37,18 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def make(tiny: Path, near: Path, dtype: str) -> EngineMaker:
+def make(tiny: Path, near: Path, tiny_head: Path, dtype: str) -> EngineMaker:
+    usual = {"dtype": dtype, "draft_model": str(near), "draft_head": str(tiny_head)}
+
     def engine(**settings: Any) -> Engine:
-        return engine_on(tiny, **({"dtype": dtype, "draft_model": str(near)} | settings))
+        return engine_on(tiny, **(usual | settings))
 
     return engine
 
 
 @pytest.fixture(scope="module")
 def plain(make: EngineMaker) -> Engine:
-    return make(prefix_cache=False, draft_model=None, drafter="none")
+    return make(prefix_cache=False, draft_model=None, draft_head=None, drafter="none")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_text_is_the_same_for_every_drafter_and_length(
     text = expected["s"].text
     # Right at first, then wrong, then right again: something to accept and something to reject.
     prediction = text[: len(text) // 2] + " a guess " + text[len(text) // 2 :]
-    for drafter in ("none", "ngram", "model"):
+    for drafter in ("none", "ngram", "head", "combined", "model"):
         total = [0, 0]
         for length in SOME_LENGTHS[dtype]:
             start = request(
@@ -100,7 +102,10 @@ def test_text_is_the_same_for_every_drafter_and_length(
             total = [total[0] + hits, total[1] + misses]
             assert (hits + misses > 0) == (drafter != "none" and length > 0)
             assert streams["s"].drafts == 0 or streams["s"].counts.steps < 40 or hits == 0
-        assert all(total) or drafter == "none", "drafts were accepted, and drafts were rejected"
+        if drafter == "head":
+            assert total[1] > 0
+        else:
+            assert all(total) or drafter == "none", "drafts were accepted, and drafts were rejected"
 
 
 def test_texts_differ_between_seeds_and_temperatures(plain: Engine) -> None:
@@ -134,7 +139,8 @@ DRAFTERS: dict[str, Sequence[str]] = {
     "none": ["none"],
     "ngram": ["ngram"],
     "model": ["model"],
-    "mixed": ["model", "none", "ngram"],
+    "head": ["head", "combined"],
+    "mixed": ["model", "head", "ngram", "model", "combined", "none"],
 }
 
 

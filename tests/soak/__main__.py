@@ -47,7 +47,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tiny = models.write(Path(folder) / "tiny")
         near = models.write_near(Path(folder) / "near", tiny, distance=0.05)
-        references = References(Checkpoints(tiny, near))
+        head = models.write_head(Path(folder) / "head")
+        references = References(Checkpoints(tiny, near, head))
         for number in numbers:
             if number in records and options.only is None:
                 continue

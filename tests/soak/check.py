@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from engine.engine import Engine
-    from engine.frames import Start, TokenText
+    from engine.frames import Start, Token
     from engine.model.batch import Span
     from engine.scheduling.sequence import Sequence as EngineSequence
     from tests.soak.combination import Combination, Part
@@ -24,10 +24,11 @@ WARMING_TOKENS = 30
 
 
 class Checkpoints(msgspec.Struct, frozen=True):
-    """Where the tiny model and its draft model are."""
+    """Where the tiny model, its draft model and its draft head are."""
 
     tiny: Path
     near: Path
+    head: Path
 
 
 class Outcome(msgspec.Struct):
@@ -67,9 +68,12 @@ class References:
         return self._known[key]
 
     def engine(self, model: str, **settings: Any) -> Engine:
-        """One for a combination, with the draft model where there is one."""
-        if not model_named(model).embedded:
+        """One for a combination, with all drafters that there are for the model."""
+        chosen = model_named(model)
+        if "model" in chosen.drafters:
             settings |= {"draft_model": str(self._checkpoints.near)}
+        if "head" in chosen.drafters and not chosen.embedded:
+            settings |= {"draft_head": str(self._checkpoints.head)}
         return engine_on(self._folder(model), **settings)
 
     def _folder(self, model: str) -> Path | str:
@@ -82,7 +86,7 @@ class _Story:
     def __init__(self, part: Part, start: Start, reference: Transcript) -> None:
         self.part = part
         self.text = ""
-        self.tokens: list[TokenText] = []
+        self.tokens: list[Token] = []
         self.reason: str | None = None
         if part.resumed is not None:
             cut = reference.cuts[int(part.resumed * len(reference.cuts))]

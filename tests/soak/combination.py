@@ -35,27 +35,31 @@ class Model(msgspec.Struct, frozen=True):
     name: str
     weight: float
     embedded: bool
+    drafters: list[str]
     settings: dict[str, Any]
 
 
+TORCH = {"kernels": "torch"}
+COPYING = ["none", "ngram"]
+HEADS = ["head", "combined"]
 MODELS = [
-    Model("embedded native", 5, True, {"kernels": "native"}),
-    Model("embedded torch bfloat16", 0.5, True, {"kernels": "torch", "dtype": "bfloat16"}),
+    Model("embedded native", 5, True, COPYING + HEADS, {"kernels": "native"}),
+    Model("embedded torch bfloat16", 0.5, True, COPYING, TORCH | {"dtype": "bfloat16"}),
     *(
-        Model(f"tiny native {dtype}", 1.5, False, {"kernels": "native", "dtype": dtype})
+        Model(
+            f"tiny native {dtype}",
+            1.5,
+            False,
+            [*COPYING, *HEADS, "model"],
+            {"kernels": "native", "dtype": dtype},
+        )
         for dtype in ("float32", "bfloat16", "int8", "int4")
     ),
     *(
-        Model(f"tiny torch {dtype}", 1, False, {"kernels": "torch", "dtype": dtype})
+        Model(f"tiny torch {dtype}", 1, False, [*COPYING, "model"], TORCH | {"dtype": dtype})
         for dtype in ("float32", "bfloat16")
     ),
 ]
-DRAFTERS: dict[str, set[bool]] = {
-    "none": {True, False},
-    "ngram": {True, False},
-    "model": {False},
-}
-"""By name, with the models it exists for (`Model.embedded`). A new drafter is one line here."""
 
 PROMPTS: list[str | list[ChatMessage]] = [
     "The ink is wet, the ink is dry; the ink is",
@@ -124,12 +128,11 @@ def draw(seed: int, number: int, *, model: str | None = None, tokens: int = TOKE
         "block_size": block_size,
         "kv_blocks": dice.choice([least, least * 3 // 2, least * 8]),
     }
-    drafters = [name for name, kinds in DRAFTERS.items() if chosen.embedded in kinds]
     count = dice.choice([1, 2, 3, 4, 6])
     parts = [
         Part(
             task=dice.randrange(POOL),
-            drafter=dice.choice(drafters),
+            drafter=dice.choice(chosen.drafters),
             draft_length=dice.randint(0, MAX_DRAFT_LENGTH),
             predicted=dice.random() < 0.5,
             priority=dice.choice([0, 0, 1]),

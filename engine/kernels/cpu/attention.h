@@ -12,6 +12,7 @@
 
 typedef struct {
     int heads, kv_heads, head_dim, block_size, wide; /* wide: float32 cache, else bfloat16 */
+    int unseen; /* places at the start of a sequence that hold nothing and are never looked at */
 } attention_t;
 
 static inline size_t kv_block_elements(const attention_t *a) {
@@ -77,11 +78,12 @@ ALWAYS_INLINE void values_of(const queries_t *o, int d, int wide, int R, f32x16 
     f32x16 sums[MAX_TOGETHER];
     for (int n = 0; n < R; n++) sums[n] = v_zero();
     for (int t = 0; t < o->tokens; t += a->block_size) {
+        int skip = t ? 0 : a->unseen;
         const char *values = kv_block(a, o->layer, o->table[t / a->block_size], o->kv_head) +
-                             ((size_t)a->block_size * dim + d) * element;
+                             ((size_t)(a->block_size + skip) * dim + d) * element;
         int here = o->tokens - t < a->block_size ? o->tokens - t : a->block_size;
-        const float *x = o->scores + t;
-        for (int k = 0; k < here; k++, values += dim * element, x++) {
+        const float *x = o->scores + t + skip;
+        for (int k = skip; k < here; k++, values += dim * element, x++) {
             f32x16 v =
                 wide ? v_load((const float *)values) : v_load_bf16((const uint16_t *)values);
             for (int n = 0; n < R; n++)
@@ -156,9 +158,11 @@ static void attend(const attention_t *a, void *layer, const int32_t *table, int 
             o.query[n] =
                 q + (size_t)((first + n) / group) * q_stride + (size_t)((first + n) % group) * dim;
         attend_pass(&o, -1, NULL);
-        for (int n = 0; n < o.rows; n++)
-            inverse[n] =
-                softmax(scores + (size_t)n * padded, start + (first + n) / group + 1, padded);
+        for (int n = 0; n < o.rows; n++) {
+            float *s = scores + (size_t)n * padded;
+            for (int t = 0; t < a->unseen; t++) s[t] = -INFINITY;
+            inverse[n] = softmax(s, start + (first + n) / group + 1, padded);
+        }
         for (int d = 0; d < dim; d += LANES) {
             attend_pass(&o, d, y);
             for (int n = 0; n < o.rows; n++) {

@@ -5,6 +5,7 @@
 #define WETINK_SAMPLE_H
 
 #include <float.h>
+#include <stdlib.h>
 
 #include "vec.h"
 
@@ -36,6 +37,16 @@ typedef struct {
     int32_t *kept;     /* [vocab] */
     int32_t *order;    /* [vocab] */
 } sampler_scratch_t;
+
+/* Logits of a head that knows only some tokens: logit n is token token_of[n]'s; place_of[token] is
+ * -1 where it has none. Null: token n. */
+typedef struct {
+    const int32_t *token_of, *place_of;
+} names_t;
+
+/* Tokens further below the largest logit than this are left out of a head's draw: together they
+ * win once in some hundred draws, and a draft may be wrong. */
+#define DRAFT_REACH 9.0
 
 /* ---- noise ---- */
 
@@ -154,14 +165,19 @@ static int restrict_top_p(const float *x, int vocab, float highest, double mass,
 
 /* ---- one token ---- */
 
-static void penalise(const judgement_t *j, int row, float *x, sampler_scratch_t *s) {
+static inline int place_of(const names_t *names, int32_t token) {
+    return names ? names->place_of[token] : token;
+}
+
+static void penalise(const judgement_t *j, int row, float *x, const names_t *names,
+                     sampler_scratch_t *s) {
     int length = j->history_length + row;
 #define TOKEN(i) ((i) < j->history_length ? j->history[i] : j->draft[(i) - j->history_length])
     if (j->repetition != 1.0f) {
         for (int i = 0; i < length; i++) {
-            int32_t t = TOKEN(i);
-            if (s->counts[t]) continue;
-            s->counts[t] = 1;
+            int32_t token = TOKEN(i), t = place_of(names, token);
+            if (t < 0 || s->counts[token]) continue;
+            s->counts[token] = 1;
             x[t] = x[t] > 0 ? x[t] / j->repetition : x[t] * j->repetition;
         }
         for (int i = 0; i < length; i++) s->counts[TOKEN(i)] = 0;
@@ -169,10 +185,11 @@ static void penalise(const judgement_t *j, int row, float *x, sampler_scratch_t 
     if (j->presence != 0.0 || j->frequency != 0.0) {
         for (int i = j->prompt_length; i < length; i++) s->counts[TOKEN(i)]++;
         for (int i = j->prompt_length; i < length; i++) {
-            int32_t t = TOKEN(i);
-            if (!s->counts[t]) continue;
-            x[t] -= (float)(j->presence + j->frequency * s->counts[t]);
-            s->counts[t] = 0;
+            int32_t token = TOKEN(i), t = place_of(names, token);
+            int32_t times = s->counts[token];
+            s->counts[token] = 0;
+            if (t < 0 || !times) continue;
+            x[t] -= (float)(j->presence + j->frequency * times);
         }
     }
 #undef TOKEN
@@ -199,20 +216,24 @@ static int largest_of(const float *x, int vocab) {
 /* The noisy arg-max of the kept tokens (count < 0: of all). Most tokens cannot win, which a bound
  * on their noise shows without a logarithm. */
 static int draw(const judgement_t *j, int row, const float *x, int vocab, int count, int highest,
-                const int32_t *kept) {
+                const int32_t *kept, const names_t *names) {
     uint64_t position = (uint64_t)(j->position + row), block = UINT64_MAX;
     uint32_t words[WORDS_PER_BLOCK];
-    philox_words(j->seed, position, (uint64_t)highest / WORDS_PER_BLOCK, words);
+    int32_t named = names ? names->token_of[highest] : highest;
+    philox_words(j->seed, position, (uint64_t)named / WORDS_PER_BLOCK, words);
     int best = highest, n = count < 0 ? vocab : count;
-    double best_value = (double)x[highest] + gumbel(words[highest % WORDS_PER_BLOCK]);
+    double best_value = (double)x[highest] + gumbel(words[named % WORDS_PER_BLOCK]);
+    float least = names ? x[highest] - (float)DRAFT_REACH : -INFINITY;
     for (int i = 0; i < n; i++) {
         int t = count < 0 ? i : kept[i];
         if ((double)x[t] + 23.6 < best_value) continue; /* more noise than any word has */
-        if ((uint64_t)t / WORDS_PER_BLOCK != block) {
-            block = (uint64_t)t / WORDS_PER_BLOCK;
+        if (x[t] < least) continue;
+        named = names ? names->token_of[t] : t;
+        if ((uint64_t)named / WORDS_PER_BLOCK != block) {
+            block = (uint64_t)named / WORDS_PER_BLOCK;
             philox_words(j->seed, position, block, words);
         }
-        uint32_t word = words[t % WORDS_PER_BLOCK];
+        uint32_t word = words[named % WORDS_PER_BLOCK];
         if ((double)x[t] + gumbel_bound(word) < best_value) continue;
         double value = (double)x[t] + gumbel(word);
         if (value > best_value || (value == best_value && t < best)) best = t, best_value = value;
@@ -220,17 +241,21 @@ static int draw(const judgement_t *j, int row, const float *x, int vocab, int co
     return best;
 }
 
-/* Token `row` after the sequence's own; -1 where the logits are no numbers. */
+/* Token `row` after the sequence's own, as the place of its logit; -1 where the logits are no
+ * numbers. */
 static int choose(const judgement_t *j, int row, const float *logits, int vocab,
-                  sampler_scratch_t *s) {
+                  const names_t *names, sampler_scratch_t *s) {
     const float *x = logits;
     int padded = (vocab + LANES - 1) / LANES * LANES;
     if (j->penalised || j->biased || j->temperature > 0.0f) {
         memcpy(s->x, logits, (size_t)padded * sizeof *s->x);
         x = s->x;
     }
-    if (j->penalised) penalise(j, row, s->x, s);
-    for (int i = 0; i < j->biased; i++) s->x[j->bias_tokens[i]] += j->bias_values[i];
+    if (j->penalised) penalise(j, row, s->x, names, s);
+    for (int i = 0; i < j->biased; i++) {
+        int t = place_of(names, j->bias_tokens[i]);
+        if (t >= 0) s->x[t] += j->bias_values[i];
+    }
     if (j->temperature > 0.0f)
         for (int t = 0; t < padded; t += LANES)
             v_store(s->x + t, v_div(v_load(s->x + t), v_set(j->temperature)));
@@ -248,7 +273,7 @@ static int choose(const judgement_t *j, int row, const float *logits, int vocab,
         }
         count = n;
     }
-    return draw(j, row, x, vocab, count, highest, s->kept);
+    return draw(j, row, x, vocab, count, highest, s->kept, names);
 }
 
 /* Log of the model's own probability: before temperature, penalties and restrictions. */
@@ -272,7 +297,7 @@ static void judge(judgement_t *j, const float *logits, size_t stride, int vocab,
     j->failed = 0;
     for (int row = 0; row < j->rows; row++) {
         const float *x = logits + (size_t)(j->first_row + row) * stride;
-        int token = choose(j, row, x, vocab, s);
+        int token = choose(j, row, x, vocab, NULL, s);
         if (token < 0) {
             j->failed = 1;
             return;
@@ -282,6 +307,31 @@ static void judge(judgement_t *j, const float *logits, size_t stride, int vocab,
         j->count++;
         if (row + 1 < j->rows && token != j->draft[row]) return;
     }
+}
+
+/* ---- scratch ---- */
+
+static void scratch_free(sampler_scratch_t *s, int threads) {
+    for (int n = 0; s && n < threads; n++)
+        free(s[n].x), free(s[n].counts), free(s[n].kept), free(s[n].order);
+    free(s);
+}
+
+/* For a vocabulary of `vocab` tokens, one per thread; null where memory is refused. */
+static sampler_scratch_t *scratch_new(int threads, int vocab) {
+    sampler_scratch_t *s = calloc((size_t)threads, sizeof *s);
+    size_t bytes = ((size_t)vocab + LANES - 1) / LANES * LANES * 4;
+    int good = s != NULL;
+    for (int n = 0; good && n < threads; n++) {
+        s[n].counts = calloc(1, bytes);
+        s[n].x = aligned_alloc(64, bytes);
+        s[n].kept = malloc(bytes);
+        s[n].order = malloc(bytes);
+        good = s[n].counts && s[n].x && s[n].kept && s[n].order;
+    }
+    if (good) return s;
+    scratch_free(s, threads);
+    return NULL;
 }
 
 #endif

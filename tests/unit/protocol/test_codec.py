@@ -71,7 +71,12 @@ def body(**fields: object) -> bytes:
         (body(logit_bias={"a": 1}), "invalid_value", "logit_bias.a", "token id"),
         (body(logit_bias={"١": 1}), "invalid_value", "logit_bias.١", "token id"),
         (body(draft={"length": 17}), "invalid_value", "draft.length", "at most 16"),
-        (body(draft={"drafter": "x"}), "invalid_value", "draft.drafter", "one of model, ngram"),
+        (
+            body(draft={"drafter": "x"}),
+            "invalid_value",
+            "draft.drafter",
+            "one of combined, head, model, ngram",
+        ),
         (body(offsets="utf-7"), "invalid_value", "offsets", "one of codepoint, utf-16, utf-8"),
         (
             body(include=["x"]),

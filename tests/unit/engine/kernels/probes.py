@@ -40,6 +40,7 @@ class AttentionShape(Structure):
         ("head_dim", c_int32),
         ("block_size", c_int32),
         ("wide", c_int32),
+        ("unseen", c_int32),
     )
 
 

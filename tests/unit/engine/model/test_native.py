@@ -207,7 +207,7 @@ def test_parts_of_one_product_may_not_be_of_different_kinds() -> None:
     weights = native_weights(model, "float32")
     name = "model.layers.1.self_attn.k_proj.weight"
     weights[name] = quantised_int4(weights[name].values)
-    with pytest.raises(NoKernelsError, match="layer 1 mixes"):
+    with pytest.raises(NoKernelsError, match=r"layers\.1\.\* mixes"):
         native_runner(model, weights=weights)
 
 

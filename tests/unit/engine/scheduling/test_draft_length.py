@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.drafters.base import Proposal
-from engine.scheduling.draft_length import StepCost, drafting_limit, worthwhile
+from engine.scheduling.draft_length import StepCost, drafting_limit, least_chance, worthwhile
 
 FLAT = StepCost([(1, 1.0), (64, 1.0)])
 STEEP = StepCost([(1, 1.0), (64, 64.0)])
@@ -68,3 +68,21 @@ def test_model_drafts_as_far_as_its_passes_pay(
 ) -> None:
     draft = StepCost([(1, draft_seconds)])
     assert drafting_limit(acceptance, 8, 1, FLAT, draft) == expected
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "draft_seconds", "expected"),
+    [(0.9, 10.0, 1.0), (0.0, 0.1, 1.0), (0.5, 0.0, 0.0)],
+)
+def test_further_token_must_be_worth_its_time(
+    acceptance: float, draft_seconds: float, expected: float
+) -> None:
+    draft = StepCost([(1, draft_seconds)])
+    assert least_chance(acceptance, 8, 1, FLAT, draft) == expected
+
+
+def test_dearer_drafts_must_be_surer() -> None:
+    floors = [
+        least_chance(0.7, 8, 1, FLAT, StepCost([(1, seconds)])) for seconds in (0.01, 0.05, 0.1)
+    ]
+    assert 0.0 < floors[0] < floors[1] < floors[2] < 1.0
