@@ -6,7 +6,7 @@ seconds at every start. So conversion writes the blocks once more, as safetensor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -39,7 +39,7 @@ def load_blocks(path: Path) -> dict[str, BlockWeight]:
     with safe_open(path, framework="np") as file:
         stored = set(file.keys())
 
-        def part(name: str) -> NDArray[np.generic] | None:
+        def part(name: str) -> Any:
             return file.get_tensor(name) if name in stored else None
 
         return {
