@@ -63,6 +63,7 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.SLOW_READER: 503,
     ErrorCode.ENGINE_UNAVAILABLE: 503,
     ErrorCode.ENGINE_FAILED: 500,
+    ErrorCode.POLICY_FAILED: 500,
     ErrorCode.SHUTTING_DOWN: 503,
     ErrorCode.INTERNAL: 500,
     ErrorCode.GAP: 500,

@@ -39,6 +39,7 @@ class ErrorCode(StrEnum):
     SLOW_READER = "slow_reader"
     ENGINE_UNAVAILABLE = "engine_unavailable"
     ENGINE_FAILED = "engine_failed"
+    POLICY_FAILED = "policy_failed"
     SHUTTING_DOWN = "shutting_down"
     INTERNAL = "internal"
     # a reader's verdict on what a server sent
@@ -78,6 +79,10 @@ class RemoteProtocolError(ProtocolError):
 
 class LocalProtocolError(ProtocolError):
     """Our own side asked a state machine for something it must not do."""
+
+
+class PolicyError(WetinkError):
+    """A policy failed on a text. It ends the attachment, never the stream."""
 
 
 class LedgerError(LocalProtocolError):

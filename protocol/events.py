@@ -121,6 +121,8 @@ class Tentative(_Event, frozen=True, kw_only=True, tag="tentative"):
 
     at: int
     text: str
+    verified: int | None = None
+    """The tail up to this offset is committed in the stream and will not be taken back."""
     confidence: float | None = None
     tokens: list[Token] | None = None
 
@@ -133,6 +135,8 @@ class Commit(_Event, frozen=True, kw_only=True, tag="commit"):
     at: int
     text: str
     retract: Retraction | None = None
+    cut_short: bool = False
+    """The stream was cut short, and the policy would have withheld the end of `text` for longer."""
     tokens: list[Token] | None = None
 
 
@@ -166,15 +170,22 @@ class Finish(_Event, frozen=True, kw_only=True, tag="finish"):
 class Error(_Event, frozen=True, kw_only=True, tag="error"):
     """This attachment ends here, not complete. Committed text up to `at` stands.
 
-    `retryable`: the stream itself may be reattached from the last cursor.
+    `ended`: the stream itself has failed. `retryable`: trying again may help: reattaching at the
+    last cursor, or, where the stream has ended, repeating its request.
     """
 
     code: str
     message: str
     retryable: bool
     at: int
+    ended: bool = False
     param: str | None = None
     ref: str | None = None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether reattaching at the last cursor may help."""
+        return self.retryable and not self.ended
 
 
 class Heartbeat(_Event, frozen=True, kw_only=True, tag="heartbeat"):

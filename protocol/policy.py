@@ -39,6 +39,7 @@ class Policy(Protocol):
     def view(self, part: PartLedger, now: float) -> View:
         """How much of `part` may be committed and shown at `now` (seconds of the gateway's clock).
 
-        Positions are code points in the part. Parts come in order of their index.
+        Positions are code points in the part. Parts come in order of their index. Asked as if more
+        could follow, also of the last part of a stream that was cut short. Raises PolicyError.
         """
         ...

@@ -36,6 +36,8 @@ class ReceivedPart:
         self.complete = False
         self.tail = ""
         self.watermark = watermark
+        self.verified = watermark
+        """The tail before this offset will not be taken back; what follows is drafted."""
         self._unit = unit
         self._tail_length = 0
         self._committed = AppendOnlyText(held)
@@ -50,10 +52,18 @@ class ReceivedPart:
         """Everything visible: committed text and tail."""
         return self.committed + self.tail
 
+    @property
+    def verified_tail(self) -> str:
+        """The beginning of the tail, as far as it is verified and only waits for the policy."""
+        return self.tail[: units.index(self.tail, self.verified - self.watermark, self._unit)]
+
     def append(self, event: Tentative) -> None:
         self.require_at(event.at, self.watermark + self._tail_length)
-        self.tail += event.text
-        self._tail_length += units.length(event.text, self._unit)
+        tail = self.tail + event.text
+        if event.verified is not None:
+            self._require_verified_within_tail(event.verified, tail)
+            self.verified = event.verified
+        self._set_tail(tail)
 
     def retract(self, event: Retract | Retraction) -> str:
         """Returns what vanished."""
@@ -70,12 +80,14 @@ class ReceivedPart:
         erased = self.tail[len(kept) :]
         self._committed.append(event.text)
         self.watermark += units.length(event.text, self._unit)
+        self.verified = max(self.verified, self.watermark)
         self._set_tail(kept[len(event.text) :])
         return erased, event.text[len(kept) :]
 
     def drop_tail(self) -> str:
         """Returns what vanished."""
         tail = self.tail
+        self.verified = self.watermark
         self._set_tail("")
         return tail
 
@@ -93,10 +105,26 @@ class ReceivedPart:
     def _kept(self, event: Retract | Retraction) -> str:
         """The tail that a retraction leaves."""
         self._require_retraction_reaches_end(event)
+        self._require_retraction_spares_verified_text(event)
         return self.tail[: self._require_retraction_begins_in_tail(event)]
 
     def _require_retraction_reaches_end(self, event: Retract | Retraction) -> None:
         self.require_at(event.at + event.n, self.watermark + self._tail_length)
+
+    def _require_retraction_spares_verified_text(self, event: Retract | Retraction) -> None:
+        if event.at < self.verified:
+            raise RemoteProtocolError(
+                f"the retraction at {event.at} takes back text verified up to {self.verified}"
+            )
+
+    def _require_verified_within_tail(self, verified: int, tail: str) -> None:
+        """`verified` never falls, and names a place in the tail, not inside a code point."""
+        if verified < self.verified:
+            raise RemoteProtocolError(f"verified fell from {self.verified} to {verified}")
+        try:
+            units.index(tail, verified - self.watermark, self._unit)
+        except ValueError as error:
+            raise RemoteProtocolError(f"verified at {verified}: {error}") from None
 
     def _require_retraction_begins_in_tail(self, event: Retract | Retraction) -> int:
         """Committed text is never taken back, no code point is ever cut."""

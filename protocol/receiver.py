@@ -10,7 +10,7 @@ from typing import NamedTuple, assert_never
 
 from protocol import cursor as cursors
 from protocol import units
-from protocol.cursor import Cursor
+from protocol.cursor import Cursor, Mark
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.events import (
     PROTOCOL_VERSION,
@@ -45,12 +45,19 @@ class Change(NamedTuple):
 class Failure(NamedTuple):
     """Why reading ended: the server's `error`, or this reader's own verdict on what it sent.
 
-    `retryable`: reattaching at the cursor may help.
+    `retryable`: trying again may help. `ended`: the stream has failed, so that only its request can
+    be tried again.
     """
 
     code: str
     message: str
     retryable: bool
+    ended: bool = False
+
+    @property
+    def resumable(self) -> bool:
+        """Whether reattaching at the cursor may help."""
+        return self.retryable and not self.ended
 
 
 class Receiver:
@@ -99,6 +106,11 @@ class Receiver:
         return self.parts[-1].tail if self.parts else ""
 
     @property
+    def verified_tail(self) -> str:
+        """The beginning of the tail, as far as it is verified and only waits for the policy."""
+        return self.parts[-1].verified_tail if self.parts else ""
+
+    @property
     def kind(self) -> str:
         """Kind of the current part."""
         return self.parts[-1].kind if self.parts else PartKind.TEXT
@@ -124,27 +136,38 @@ class Receiver:
     def interrupted(self) -> None:
         """The transport ended. Without `finish` that is never an end of text: reattach at `cursor`.
 
-        The tail stays visible until the next `open`, which begins without one. A failure that is
-        not retryable stays.
+        The tail stays visible until the next `open`, which begins without one. A failure stays
+        unless it is resumable.
         """
-        if self.failure is not None and not self.failure.retryable:
+        if self.failure is not None and not self.failure.resumable:
             return
-        self._step(Interruption)
+        self.state = self._after(Interruption)
         self.failure = None
 
     def nothing_more(self) -> None:
-        """A resume was answered with HTTP 204: the text held is complete."""
-        self._step(NothingMore)
-        if self.parts:
-            self.parts[-1].drop_tail()
-            self.parts[-1].complete = True
+        """A resume was answered with HTTP 204: the text held is complete. The server is at fault
+        where this reader's cursor does not say that it has had `finish`.
+        """
+        state = self._after(NothingMore)
+        try:
+            self._require_finish_was_told()
+        except RemoteProtocolError as error:
+            self.distrust(error)
+        else:
+            self.state = state
 
-    def _step(self, step: type[Interruption] | type[NothingMore]) -> None:
-        """Follow the table of transitions with what the caller reports of the transport."""
+    def _require_finish_was_told(self) -> None:
+        if self._cursor is None or self._cursor.mark is not Mark.FINISH:
+            raise RemoteProtocolError(
+                f"nothing more shall come after {self._cursor}, but there was no finish"
+            )
+
+    def _after(self, step: type[Interruption] | type[NothingMore]) -> State:
+        """The state after what the caller reports of the transport."""
         state = follow(self.state, step)
         if state is None:
             raise LocalProtocolError(f"{step.__name__} in state {self.state.name}")
-        self.state = state
+        return state
 
     def _apply(self, event: ServerEvent) -> Change | None:
         state = follow(self.state, type(event))
@@ -209,7 +232,7 @@ class Receiver:
     def _require_open_at_cursor(self, event: Open) -> None:
         expected = self._cursor or Cursor(event.epoch, 0, 0)
         found = Cursor(event.epoch, event.part, event.at)
-        if found != expected:
+        if found != expected._replace(mark=None):
             raise RemoteProtocolError(
                 f"the stream opens at {found}, expected {expected}", ErrorCode.GAP
             )
@@ -237,6 +260,7 @@ class Receiver:
         self._require_digest(event)
         part.complete = True
         self.finish = event
+        self._cursor = Cursor(self._epoch, part.index, part.watermark, Mark.FINISH)
 
     def _require_digest(self, event: Finish) -> None:
         if self._whole and event.digest != self._sha256.hexdigest():
@@ -246,7 +270,7 @@ class Receiver:
         if self.state is State.OPEN:
             part = self.parts[-1]
             part.require_at(event.at, part.watermark)
-        return self._fail(Failure(event.code, event.message, event.retryable))
+        return self._fail(Failure(event.code, event.message, event.retryable, event.ended))
 
     def _fail(self, failure: Failure) -> Change | None:
         """Committed text stands; the tail is gone, for a tail without a stream means nothing."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import units
-from protocol.cursor import Cursor
-from protocol.errors import ErrorCode, LocalProtocolError, RequestError
+from protocol.cursor import Cursor, Mark
+from protocol.errors import ErrorCode, LocalProtocolError, PolicyError
 from protocol.events import (
     PROTOCOL_VERSION,
     Commit,
     Error,
     Finish,
+    FinishReason,
     Heartbeat,
     IncludeItem,
     OffsetUnit,
@@ -29,6 +30,7 @@ from protocol.events import (
     Token,
 )
 from protocol.ledger import Completed, Failed, Ledger, PartLedger
+from protocol.resume import resumed_at
 from protocol.stats import AttachmentStats
 from protocol.text import common_prefix_length
 from protocol.transitions import State, follow
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from protocol.policy import Policy, View
+
+_WHOLE_ENDINGS = (FinishReason.STOP, FinishReason.TOOL_CALLS)
+"""Reasons after which the text ends where its author ended it."""
 
 
 class Sender:
@@ -83,6 +88,7 @@ class Sender:
         self._started_at = started_at
         self._state = State.CONNECTING
         self._part = 0
+        self._mark: Mark | None = None
         self._at = self._at_units = 0
         self._sure = self._sure_units = 0
         self._tail = ""
@@ -98,25 +104,18 @@ class Sender:
     @property
     def cursor(self) -> Cursor:
         """Where a reader who has received everything so far would resume."""
-        return Cursor(self._epoch, self._part, self._at_units)
+        return Cursor(self._epoch, self._part, self._at_units, self._mark)
 
     @property
-    def delivered(self) -> bool:
-        """The stream is finished and its whole text is behind the cursor: what HTTP answers with
-        204 when a reader resumes.
-        """
-        part = self._ledger.current
-        return (
-            isinstance(self._ledger.ending, Completed)
-            and self._part == part.index
-            and self._at == part.committed_length
-        )
+    def finish_was_told(self) -> bool:
+        """Whether the reader has had `finish`, here or before it resumed."""
+        return self._mark is Mark.FINISH
 
     def open(self, cursor: Cursor | None = None) -> Open:
         """First event of the attachment, which begins at `cursor` or at the stream's beginning.
 
-        Raises RequestError: UNKNOWN_EPOCH, CURSOR_AHEAD, or BAD_CURSOR for an offset inside a code
-        point; nothing has happened then.
+        Raises RequestError: UNKNOWN_EPOCH, CURSOR_AHEAD, BAD_CURSOR for an offset inside a code
+        point, or for a cursor marked `error` what the reader was told; nothing has happened then.
         """
         state = self._after(Open)
         if cursor is not None:
@@ -141,29 +140,45 @@ class Sender:
     def advance(self, now: float) -> list[ServerEvent]:
         """Everything owed to the reader at `now`, in order; empty when there is nothing to say.
 
-        A complete part and an ended stream are delivered whole, whatever the policy.
+        A complete part and an ended stream are delivered whole, whatever the policy. A policy that
+        fails ends the attachment.
         """
         if self._state is not State.OPEN:
             self._require_opened()
             return []
         events: list[ServerEvent] = []
         ledger = self._ledger
-        while True:
+        while self._part < ledger.current.index:
             part = ledger.parts[self._part]
-            if part.complete or ledger.ending is not None:
-                self.wake_at = None
-                self._deliver(part, part.committed_length, part.committed_length, now, events)
-            else:
-                allowed = self.policy.view(part, now)
-                self._require_view_within_ledger(part, allowed)
-                self.wake_at = allowed.wake_at
-                self._deliver(part, allowed.committed, allowed.shown, now, events)
-            if self._part == ledger.current.index:
-                break
+            self._deliver(part, part.committed_length, part.committed_length, now, events)
             events.append(self._next_part(now))
+        try:
+            self._advance_last_part(now, events)
+        except PolicyError as error:
+            events.append(self.fail(ErrorCode.POLICY_FAILED, str(error), retryable=False))
+            return events
         if ledger.ending is not None:
             events.append(self._end(ledger.ending, now))
         return events
+
+    def _advance_last_part(self, now: float, events: list[ServerEvent]) -> None:
+        """What the policy allows of it; at the end of the stream all of it."""
+        part, ending = self._ledger.current, self._ledger.ending
+        end = part.committed_length
+        if isinstance(ending, Completed) and ending.reason in _WHOLE_ENDINGS:
+            self.wake_at = None
+            self._deliver(part, end, end, now, events)
+            return
+        allowed = self.policy.view(part, now)
+        self._require_view_within_ledger(part, allowed)
+        if ending is None:
+            self.wake_at = allowed.wake_at
+            self._deliver(part, allowed.committed, allowed.shown, now, events)
+            return
+        self.wake_at = None
+        if allowed.committed > self._at:
+            self._deliver(part, allowed.committed, allowed.committed, now, events)
+        self._deliver(part, end, end, now, events, cut_short=True)
 
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(stream=self._tag)
@@ -194,33 +209,9 @@ class Sender:
 
     def _resume(self, cursor: Cursor) -> None:
         """Begin at `cursor`."""
-        if cursor.epoch != self._epoch:
-            raise RequestError(
-                ErrorCode.UNKNOWN_EPOCH,
-                f"the cursor is from epoch {cursor.epoch}, this is epoch {self._epoch}",
-                "cursor",
-            )
-        if cursor.part >= len(self._ledger.parts):
-            raise RequestError(
-                ErrorCode.CURSOR_AHEAD,
-                f"the stream has {len(self._ledger.parts)} parts, the cursor names part"
-                f" {cursor.part}",
-                "cursor",
-            )
-        text = self._ledger.parts[cursor.part].committed_text()
-        committed = units.length(text, self.unit)
-        if cursor.offset > committed:
-            raise RequestError(
-                ErrorCode.CURSOR_AHEAD,
-                f"part {cursor.part} is committed up to {committed}, the cursor says"
-                f" {cursor.offset}",
-                "cursor",
-            )
-        try:
-            self._at = self._sure = units.index(text, cursor.offset, self.unit)
-        except ValueError as error:
-            raise RequestError(ErrorCode.BAD_CURSOR, str(error), "cursor") from None
+        self._at = self._sure = resumed_at(cursor, self._ledger, self._epoch, self.unit)
         self._part = cursor.part
+        self._mark = cursor.mark
         self._at_units = self._sure_units = cursor.offset
         earlier = self._ledger.parts[: cursor.part]
         self._stats.final_units = cursor.offset + sum(
@@ -234,13 +225,15 @@ class Sender:
         shown: int,
         now: float,
         events: list[ServerEvent],
+        *,
+        cut_short: bool = False,
     ) -> None:
         """Bring the reader from what it was told to `committed` and `shown`, never backwards."""
         if committed <= self._at and shown <= self._sure and not self._tail:
             return
         retraction = self._compare(part) if self._tail else None
         if committed > self._at:
-            events.append(self._commit(part, committed, retraction, now))
+            events.append(self._commit(part, committed, retraction, now, cut_short))
         elif retraction is not None:
             events.append(
                 Retract(
@@ -272,7 +265,12 @@ class Sender:
         )
 
     def _commit(
-        self, part: PartLedger, committed: int, retraction: Retraction | None, now: float
+        self,
+        part: PartLedger,
+        committed: int,
+        retraction: Retraction | None,
+        now: float,
+        cut_short: bool,
     ) -> Commit:
         """Commit up to `committed`."""
         start, start_units = self._at, self._at_units
@@ -290,6 +288,7 @@ class Sender:
             at=start_units,
             text=text,
             retract=retraction,
+            cut_short=cut_short,
             tokens=self._tokens_between(part, start, committed, confidence=False),
         )
 
@@ -306,9 +305,21 @@ class Sender:
             t=self._time(now),
             at=start_units,
             text=text,
+            verified=self._verified_units(part, start, start_units, text),
             confidence=part.tail_confidence(start, shown) if self._confidence else None,
             tokens=self._tokens_between(part, start, shown, confidence=self._confidence),
         )
+
+    def _verified_units(
+        self, part: PartLedger, start: int, start_units: int, text: str
+    ) -> int | None:
+        """Up to where the tail is verified once `text` is appended to it; None where nothing of it
+        is, so that it begins at the watermark.
+        """
+        end = self._sure_units
+        if part.committed_length > start:
+            end = start_units + units.length(text[: part.committed_length - start], self.unit)
+        return end if end > self._at_units else None
 
     def _next_part(self, now: float) -> Part:
         self._part += 1
@@ -326,6 +337,7 @@ class Sender:
     def _end(self, ending: Completed | Failed, now: float) -> Finish | Error:
         if isinstance(ending, Completed):
             self._state = self._after(Finish)
+            self._mark = Mark.FINISH
             return Finish(
                 stream=self._tag,
                 t=self._time(now),
@@ -342,6 +354,7 @@ class Sender:
             code=ending.code,
             message=ending.message,
             retryable=ending.retryable,
+            ended=True,
             at=self._at_units,
         )
 

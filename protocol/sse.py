@@ -9,19 +9,16 @@ from typing import NamedTuple
 
 from protocol import units
 from protocol.codec import encode_json
-from protocol.cursor import Cursor
+from protocol.cursor import Cursor, Mark
 from protocol.errors import RemoteProtocolError
 from protocol.events import (
     Commit,
     Error,
     Finish,
-    Heartbeat,
     OffsetUnit,
     Open,
     Part,
-    Retract,
     ServerEvent,
-    Tentative,
 )
 
 # The longest event a reader accepts: a resume delivers all missed text as one commit.
@@ -32,26 +29,16 @@ _MAX_RETRY_DIGITS = 8
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_HEADS: dict[type[ServerEvent], bytes] = {
-    kind: b"event: " + name + b"\ndata: "
-    for kind, name in (
-        (Open, b"open"),
-        (Tentative, b"tentative"),
-        (Commit, b"commit"),
-        (Retract, b"retract"),
-        (Part, b"part"),
-        (Finish, b"finish"),
-        (Error, b"error"),
-        (Heartbeat, b"heartbeat"),
-    )
-}
 
 
 def encode(event: ServerEvent, cursor: Cursor | None) -> bytes:
-    """One event as a frame, with `cursor` as its id. JSON never holds a line break."""
+    """One event as a frame, with `cursor` as its id. JSON never holds a line break.
+
+    No `event` field: a browser has events `open` and `error` of its own.
+    """
     if cursor is None:
-        return b"%b%b\n\n" % (_HEADS[type(event)], encode_json(event))
-    return b"id: %d.%d.%d\n%b%b\n\n" % (*cursor, _HEADS[type(event)], encode_json(event))
+        return b"data: %b\n\n" % encode_json(event)
+    return b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), encode_json(event))
 
 
 def comment(text: str = "") -> bytes:
@@ -66,7 +53,8 @@ def retry(milliseconds: int) -> bytes:
 
 class EventWriter:
     """Frames of one attachment. The id after each event follows from the events themselves: `open`,
-    `commit`, `part` and `finish` carry one, because the watermark is known to stand there.
+    `commit`, `part` and `finish` carry one, because the watermark is known to stand there; so does
+    an `error` that a resume would only meet again.
     """
 
     def __init__(self) -> None:
@@ -75,6 +63,7 @@ class EventWriter:
         self._part = 0
 
     def encode(self, event: ServerEvent) -> bytes:
+        mark = None
         match event:
             case Commit():
                 offset = event.at + units.length(event.text, self._unit)
@@ -87,10 +76,12 @@ class EventWriter:
                 self._part = event.part
                 offset = 0
             case Finish():
-                offset = event.at
+                offset, mark = event.at, Mark.FINISH
+            case Error(resumable=False):
+                offset, mark = event.at, Mark.ERROR
             case _:
                 return encode(event, None)
-        return encode(event, Cursor(self._epoch, self._part, offset))
+        return encode(event, Cursor(self._epoch, self._part, offset, mark))
 
 
 class SSEEvent(NamedTuple):

@@ -33,7 +33,7 @@ class Interruption:
 
 
 class NothingMore:
-    """Not on the wire as an event: a resume was answered with HTTP 204."""
+    """Not on the wire as an event: a resume was answered with HTTP 204, after `finish`."""
 
 
 Step = type[ServerEvent] | type[Interruption] | type[NothingMore]

@@ -85,9 +85,9 @@ class Attachment:
         return self._sender.cursor
 
     @property
-    def delivered(self) -> bool:
-        """Whether the stream is finished and this reader has all of its text."""
-        return self._sender.delivered
+    def finish_was_told(self) -> bool:
+        """Whether this reader has had `finish`, here or before it resumed."""
+        return self._sender.finish_was_told
 
     def open(self, cursor: Cursor | None) -> None:
         """Raises RequestError when `cursor` does not fit the stream."""

@@ -2,7 +2,7 @@
 
 A finder is given committed text that begins at a boundary and answers how many of its code points
 may leave. "3." may go on as "3.14" and "don" as "don't", so a boundary counts once the text behind
-it exists. Whitespace belongs to what precedes it and is never changed.
+it exists. Whitespace belongs to what precedes it and is never changed. No text makes a finder fail.
 """
 
 from __future__ import annotations
@@ -12,14 +12,20 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 import sentencex  # pyright: ignore[reportMissingTypeStubs]
-from icu4py.breakers import WordBreaker
+from icu4py.breakers import SentenceBreaker, WordBreaker
 
 Finder: TypeAlias = Callable[[str], int]
 """Committed text since the last boundary → code points up to the last certain one, 0 for none."""
 
 
-_segment: Callable[[str, str], list[str]] = cast("Any", sentencex).segment
+_sentencex: Callable[[str, str], list[str]] = cast("Any", sentencex).segment
 
+_OTHER_SPACES = "\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+_ASCII_SPACES = str.maketrans(dict.fromkeys(_OTHER_SPACES, " "))
+"""For every whitespace that is not ASCII. sentencex panics at one between a capital and a full stop
+("Vitamin C\u00a0."): it counts it as one byte."""
 _FULLWIDTH_STOPS = "。！？｡．"
 _BEHIND_SENTENCE = re.compile(r"\S{3}|\S+\s")
 """Enough of the next sentence to judge by: "J. D" may be initials, "J. Doe" or "J. He " is not."""
@@ -44,13 +50,29 @@ def sentence_finder(locale: str) -> Finder:
 
     def find(text: str) -> int:
         position = certain = 0
-        for sentence in _segment(language, text):
+        for sentence in _sentences(language, text):
             position += len(sentence)
             if _sentence_is_over(text, sentence, position):
                 certain = position
         return certain
 
     return find
+
+
+def _sentences(language: str, text: str) -> list[str]:
+    """`text` in pieces that each hold one sentence, as sentencex sees it; where it panics or loses
+    a character, as ICU does.
+    """
+    plain = text.translate(_ASCII_SPACES)  # one code point for one: lengths stay
+    try:
+        sentences = _sentencex(language, plain)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a panic in Rust is no Exception
+        sentences = []
+    if sum(map(len, sentences)) != len(text):
+        return list(SentenceBreaker(text, language))
+    return sentences
 
 
 def _sentence_is_over(text: str, sentence: str, end: int) -> bool:

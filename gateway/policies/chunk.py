@@ -36,8 +36,6 @@ class ChunkPart:
         """(time, committed length) of each growth that is not delivered yet; only with a delay."""
 
     def view(self, part: PartLedger, now: float) -> View:
-        if part.complete:
-            return View(part.committed_length, part.committed_length)
         self._scan(part)
         wake_at = self._overdue(part, now)
         shown = part.total_length if self._tail else self._delivered
@@ -46,7 +44,7 @@ class ChunkPart:
     def _scan(self, part: PartLedger) -> None:
         committed = part.committed_length
         withheld = self._scanned - self._boundary
-        eager = withheld <= EAGER_SCAN
+        eager = part.complete or withheld <= EAGER_SCAN
         if committed < self._scanned + (1 if eager else withheld // SCAN_GROWTH):
             return
         self._scanned = committed

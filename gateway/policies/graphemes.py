@@ -39,8 +39,6 @@ class GraphemeSafePart:
 
     def view(self, part: PartLedger, now: float) -> View:
         wanted = self._inner.view(part, now)
-        if part.complete:
-            return wanted
         self._committed = cluster_floor(
             part, self._committed, wanted.committed, available=part.committed_length
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, get_args
 
@@ -11,7 +12,7 @@ from gateway.policies.chunk import ChunkPart
 from gateway.policies.graphemes import GraphemeSafePart
 from gateway.policies.hold import HoldPart
 from gateway.policies.retract import RetractPart
-from protocol.errors import ErrorCode, RequestError
+from protocol.errors import ErrorCode, PolicyError, RequestError
 from protocol.events import OffsetUnit, PartKind
 from protocol.refusals import refusal
 from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, StreamRetract
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from gateway.policies.base import PartPolicy
     from protocol.ledger import PartLedger
     from protocol.policy import View
+
+logger = logging.getLogger("wetink.policies")
 
 KINDS = ("hold", "retract", "chunk")
 CHUNK_UNITS: tuple[str, ...] = get_args(ChunkUnit)
@@ -135,6 +138,18 @@ class SpecPolicy:
                 return tail
 
     def view(self, part: PartLedger, now: float) -> View:
+        try:
+            return self._view(part, now)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic in a library in Rust is no Exception
+            logger.exception("policy %s failed", self._described)
+            raise PolicyError(
+                f"the policy {self._described['kind']} failed on this text; the stream goes on, "
+                "attach with another policy"
+            ) from error
+
+    def _view(self, part: PartLedger, now: float) -> View:
         if part.index != self._part:
             self._part = part.index
             self._current = self._for_kind(part.kind)

@@ -40,6 +40,9 @@ _READ_CODES = (
     ErrorCode.CURSOR_AHEAD,
     ErrorCode.UNKNOWN_EPOCH,
     ErrorCode.OVERLOADED,
+    ErrorCode.SHUTTING_DOWN,
+    ErrorCode.ENGINE_FAILED,
+    ErrorCode.POLICY_FAILED,
 )
 
 
@@ -125,7 +128,7 @@ def _stream_paths() -> Json:
         "/v1/streams/{stream}/events": {
             "get": {
                 "operationId": "readStream",
-                "summary": "Attach a reader, at the beginning or at a cursor",
+                "summary": "Attach, at the beginning or at a cursor",
                 "parameters": [
                     stream,
                     *(
@@ -135,7 +138,9 @@ def _stream_paths() -> Json:
                 ],
                 "responses": {
                     "200": _event_stream("The events from there on"),
-                    "204": {"description": "The stream is finished and the reader has all of it"},
+                    "204": {
+                        "description": "The cursor says that `finish` was told: nothing follows it"
+                    },
                     **_errors(*_READ_CODES),
                 },
             }
@@ -193,7 +198,7 @@ def _parameters(by_type: dict[Any, Json]) -> Json:
     def query(name: str, description: str, schema: Json) -> Json:
         return {"name": name, "in": "query", "description": description, "schema": schema}
 
-    cursor = {"type": "string", "pattern": r"^\d+\.\d+\.\d+$"}
+    cursor = {"type": "string", "pattern": r"^\d+\.\d+\.\d+(\.(finish|error))?$"}
     return {
         "stream": {"name": "stream", "in": "path", "required": True, "schema": {"type": "string"}},
         "policy": query(

@@ -56,7 +56,7 @@ async def read_events(request: Request) -> ASGIApp:
     attachment = stream.attach(
         policy, connection=connection, cursor=cursor, unit=query.offsets, include=query.include
     )
-    if cursor is not None and attachment.delivered:
+    if attachment.finish_was_told:
         attachment.leave()
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     return EventStream(attachment, connection, WetinkFraming(gateway.config.delivery.retry_s))

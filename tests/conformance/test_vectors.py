@@ -71,6 +71,8 @@ def check_text(receiver: Receiver, expect: ExpectedText) -> None:
         assert receiver.state.name.lower() == expect.state
         assert receiver.tail == expect.tail
         assert receiver.cursor == expect.cursor
+        if expect.verified_tail is not None:
+            assert receiver.verified_tail == expect.verified_tail
 
 
 def test_vectors_number_at_least_seventy_and_cover_every_kind() -> None:
@@ -100,14 +102,14 @@ def test_receiver_holds_the_expected_text(case: ReceiverCase) -> None:
 @pytest.mark.parametrize("case", cases_of("stream"), ids=name_of)
 def test_receiver_holds_the_expected_text_after_whole_streams(case: StreamCase) -> None:
     bodies = [body if body is None else body.encode() for body in case.attachments]
-    longest = max(len(body) for body in bodies if body is not None)
+    longest = max((len(body) for body in bodies if body is not None), default=0)
     ways = [None, 1, *range(2, longest)] if case.every_split else [None]
     for way in ways:
-        receiver = Receiver(case.offsets)
+        receiver = Receiver(case.offsets, cursor=case.resume)
         for number, body in enumerate(bodies, start=1):
             if body is None:
                 receiver.nothing_more()
-                continue
+                break
             parser = SSEParser()
             for chunk in chunks(body, way):
                 for event in parser.feed(chunk):
@@ -166,7 +168,8 @@ def test_cursor_is_parsed_or_refused(case: CursorCase) -> None:
         assert refusal.value.code == case.expect.failure
         return
     parsed = cursor.parse(case.text)
-    assert parsed == (case.expect.epoch, case.expect.part, case.expect.offset)
+    expect = case.expect
+    assert parsed == (expect.epoch, expect.part, expect.offset, expect.mark)
     assert str(parsed) == case.text
 
 

@@ -32,6 +32,7 @@ class ExpectedText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failure: str | None = None
     after: int | None = None
     retryable: bool | None = None
+    verified_tail: str | None = None
 
 
 class ReceiverCase(_Case, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class StreamCase(_Case, frozen=True, kw_only=True):
     offsets: OffsetUnit
     attachments: list[str | None]
     every_split: bool
+    resume: str | None = None
     expect: ExpectedText
 
 
@@ -85,6 +87,7 @@ class ExpectedCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epoch: int | None = None
     part: int | None = None
     offset: int | None = None
+    mark: str | None = None
     failure: str | None = None
 
 

@@ -10,9 +10,19 @@ import msgspec
 
 from gateway.policies import SpecPolicy
 from protocol import codec, cursor, units
-from protocol.events import Error, Finish, IncludeItem, OffsetUnit, Open, Retract, Tentative
+from protocol.events import (
+    Commit,
+    Error,
+    Finish,
+    IncludeItem,
+    OffsetUnit,
+    Open,
+    Retract,
+    Tentative,
+)
+from protocol.ledger import Completed, Failed
 from protocol.receiver import Change, Receiver
-from protocol.requests import Hold, PolicySpec, StreamRetract
+from protocol.requests import Chunk, Hold, PolicySpec, StreamRetract
 from protocol.sender import Sender
 from protocol.sse import EventWriter, SSEParser
 from protocol.transitions import State
@@ -83,7 +93,12 @@ class Delivery:
             self.witness.see(event, self.receiver.receive(event))
             self.check_trust()
             self.check_bound()
-            if not isinstance(event, Tentative | Retract | Error):
+            self.check_verified()
+            if isinstance(event, Commit):
+                self.check_cut_short(event)
+            if isinstance(event, Error):
+                assert frame.id == f"{self.receiver.cursor}.error"
+            elif not isinstance(event, Tentative | Retract):
                 assert frame.id == self.receiver.cursor
 
     def cut(self, policy: PolicySpec) -> None:
@@ -106,6 +121,25 @@ class Delivery:
                 assert units.length(self.receiver.tail, self.unit) <= most
             case _:
                 pass
+
+    def check_verified(self) -> None:
+        """What the reader takes for verified is committed in the stream."""
+        if self.receiver.parts:
+            held = self.receiver.parts[-1]
+            canonical = self.ledger.parts[held.index].committed_text()
+            assert canonical.startswith(held.committed + held.verified_tail)
+
+    def check_cut_short(self, commit: Commit) -> None:
+        """Only the very end of a stream that ended early, under a policy that withholds text."""
+        if commit.cut_short:
+            held, last = self.receiver.parts[-1], self.ledger.current
+            assert (held.index, held.committed) == (last.index, last.committed_text())
+            match self.ledger.ending:
+                case Completed(reason=reason):
+                    assert reason not in ("stop", "tool_calls")
+                case ending:
+                    assert isinstance(ending, Failed)
+            assert isinstance(self.spec, Chunk) or self.spec.grapheme_safe
 
     def check_end(self) -> None:
         """The reader ended with the canonical text, or with the stream's own error."""

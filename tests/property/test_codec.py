@@ -49,12 +49,20 @@ events: st.SearchStrategy[ServerEvent] = st.one_of(
         at=st.integers(0, 2),
         seed=st.none() | st.integers(0, 2**63 - 1),
     ),
-    st.builds(Tentative, at=small, text=text, tokens=tokens, t=st.none() | st.just(1.5)),
+    st.builds(
+        Tentative,
+        verified=st.none() | small,
+        at=small,
+        text=text,
+        tokens=tokens,
+        t=st.none() | st.just(1.5),
+    ),
     st.builds(
         Commit,
         at=small,
         text=text,
         retract=st.none() | st.builds(Retraction, at=small, n=small, cause=cause),
+        cut_short=st.booleans(),
         tokens=tokens,
     ),
     st.builds(Retract, at=small, n=st.integers(-1, 6), cause=cause),
@@ -62,7 +70,9 @@ events: st.SearchStrategy[ServerEvent] = st.one_of(
     st.builds(
         Finish, at=small, reason=text, usage=st.builds(Usage), digest=text, stats=st.builds(Stats)
     ),
-    st.builds(Error, code=text, message=text, retryable=st.booleans(), at=small),
+    st.builds(
+        Error, code=text, message=text, retryable=st.booleans(), at=small, ended=st.booleans()
+    ),
     st.builds(Heartbeat),
 )
 json_values: st.SearchStrategy[Any] = st.recursive(

@@ -59,5 +59,5 @@ def test_parser_reads_what_the_writer_wrote(sent: list[ServerEvent]) -> None:
     wire = retry(1000) + b"".join(comment("x") + writer.encode(event) for event in sent)
     found, state = parse([wire], 100_000)
     assert [codec.decode_event_json(event.data) for event in found] == sent
-    assert [event.event for event in found] == [type(event).__name__.lower() for event in sent]
+    assert {event.event for event in found} <= {"message"}
     assert state == (found[-1].id if found else "", 1000, False)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import cursor, units
-from protocol.cursor import Cursor
+from protocol.cursor import Cursor, Mark
 from protocol.errors import RequestError
 from protocol.text import BLOCK_LENGTH, AppendOnlyText, common_prefix_length
 from tests.property.traces import offset_units, patient, texts
@@ -65,9 +65,10 @@ def test_common_prefix_is_the_longest_one(told: str, canonical: str) -> None:
 
 
 @patient
-@given(numbers=st.tuples(*[st.integers(0, 2**53 - 1)] * 3))
-def test_cursor_is_read_as_written(numbers: tuple[int, int, int]) -> None:
-    assert cursor.parse(str(Cursor(*numbers))) == numbers
+@given(numbers=st.tuples(*[st.integers(0, 2**53 - 1)] * 3), mark=st.none() | st.sampled_from(Mark))
+def test_cursor_is_read_as_written(numbers: tuple[int, int, int], mark: Mark | None) -> None:
+    written = Cursor(*numbers, mark=mark)
+    assert cursor.parse(str(written)) == written
 
 
 @patient

@@ -172,35 +172,138 @@ async def test_only_events_that_fix_the_watermark_carry_an_id(served: Served) ->
         assert retracted == (Retract(at=3, n=2, cause="engine_restart"), None)
 
 
-async def test_finished_stream_answers_204_to_a_reader_who_has_all_of_it(served: Served) -> None:
+@pytest.mark.parametrize("reason", ["stop", "length", "cancelled"])
+async def test_finished_stream_answers_204_only_to_a_reader_that_has_had_finish(
+    served: Served, reason: str
+) -> None:
     stream = await served.start()
-    served.backend.say(*SMALL_TALK)
+    served.backend.say(Verified("all of it"), Finished(reason))
     async with served.read(stream) as reader:
-        last = (await reader.to_end())[-1]
-    assert last.id is not None
-    path = f"/v1/streams/{stream}/events"
-    answer = await served.http.get(path, headers={"Last-Event-ID": last.id})
-    assert (answer.status_code, answer.content) == (204, b"")
-    epoch, part, offset = last.id.split(".")
-    async with served.read(stream, cursor=f"{epoch}.{part}.{int(offset) - 2}") as reader:
-        opened, commit, finish = [event for event, _ in await reader.to_end()]
+        *_, commit, finish = await reader.to_end()
+    assert commit.id is not None
+    assert finish.id == f"{commit.id}.finish"
+    # All of the text is not enough: whether it was cut short is in `finish` alone.
+    async with served.read(stream, last_event_id=commit.id) as reader:
+        assert reader.response.status_code == 200
+        opened, again = [event for event, _ in await reader.to_end()]
     assert isinstance(opened, Open)
-    assert isinstance(commit, Commit)
-    assert commit.text == "Ok"
+    assert isinstance(again, Finish)
+    assert (again.reason, again.at) == (reason, 9)
+    path = f"/v1/streams/{stream}/events"
+    for resume in ({"headers": {"Last-Event-ID": finish.id}}, {"params": {"cursor": finish.id}}):
+        answer = await served.http.get(path, **resume)  # pyright: ignore[reportArgumentType]
+        assert (answer.status_code, answer.content) == (204, b"")
+
+
+async def test_stream_cancelled_after_its_grace_period_tells_a_late_reader(served: Served) -> None:
+    stream = await served.start()
+    served.backend.say(Verified("half a sent"))
+    async with served.read(stream) as reader:
+        cursor = (await reader.events(2), reader.parser.last_event_id)[1]
+    assert await served.backend.asked.get() == "drafts on"
+    assert await served.backend.asked.get() == "drafts off"
+    served.clock.advance(30.0)
+    assert await served.backend.asked.get() == "cancel"
+    async with served.read(stream, last_event_id=cursor) as reader:
+        finish = (await reader.to_end())[-1].event
     assert isinstance(finish, Finish)
+    assert finish.reason == "cancelled"
 
 
-async def test_failed_stream_never_answers_204(served: Served) -> None:
+async def test_cursor_that_claims_a_finish_is_refused_while_the_stream_goes_on(
+    served: Served,
+) -> None:
+    stream = await served.start()
+    served.backend.say(Verified("ab"))
+    shot = await served.snapshot(stream)
+    answer = await served.http.get(
+        f"/v1/streams/{stream}/events", params={"cursor": f"{shot['cursor']}.finish"}
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "cursor_ahead")
+
+
+async def test_failed_stream_is_told_once_and_then_refused_with_its_status(served: Served) -> None:
     stream = await served.start()
     served.backend.say(Verified("half"), Failed("engine_failed", "gone", retryable=False))
     async with served.read(stream) as reader:
-        framed = await reader.to_end()
-    error = framed[-1].event
+        *_, commit, last = await reader.to_end()
+    error = last.event
     assert isinstance(error, Error)
-    assert (error.code, error.at, error.retryable) == ("engine_failed", 4, False)
-    assert framed[-2].id is not None
-    async with served.read(stream, last_event_id=framed[-2].id) as reader:
-        assert isinstance((await reader.to_end())[-1].event, Error)
+    assert (error.code, error.at, error.retryable, error.ended) == ("engine_failed", 4, False, True)
+    assert last.id == f"{commit.id}.error"
+    async with served.read(stream, last_event_id=commit.id) as reader:
+        again = (await reader.to_end())[-1]
+    assert again == last
+    path = f"/v1/streams/{stream}/events"
+    answer = await served.http.get(path, headers={"Last-Event-ID": last.id or ""})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "engine_failed"
+    assert answer.json()["error"]["message"] == "gone"
+
+
+async def test_policy_that_fails_ends_its_own_attachment_with_an_error(
+    served: Served, failing_sentences: None
+) -> None:
+    stream = await served.start()
+    async with (
+        served.read(stream, policy="chunk:sentence") as fails,
+        served.read(stream, policy="hold") as holds,
+    ):
+        await fails.next()
+        await holds.next()
+        served.backend.say(Verified("poison"))
+        (last,) = await fails.to_end()
+        assert isinstance(last.event, Error)
+        assert (last.event.code, last.event.retryable, last.event.ended) == (
+            "policy_failed",
+            False,
+            False,
+        )
+        assert (await holds.next()).event == Commit(at=0, text="poison")
+        served.backend.say(Verified(" text"), Finished("stop"))
+        assert isinstance((await holds.to_end())[-1].event, Finish)
+    assert last.id is not None
+    path = f"/v1/streams/{stream}/events"
+    answer = await served.http.get(path, headers={"Last-Event-ID": last.id})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "policy_failed")
+    cursor = last.id.removesuffix(".error")
+    async with served.read(stream, policy="hold", cursor=cursor) as resumed:
+        assert isinstance((await resumed.to_end())[-1].event, Finish)
+
+
+async def test_text_that_sentencex_panics_at_is_read_in_sentences(served: Served) -> None:
+    stream = await served.start()
+    async with served.read(stream, policy="chunk:sentence") as reader:
+        await reader.next()
+        served.backend.say(Verified("Take Vitamin C\u00a0."))
+        served.backend.say(Verified(" It helps. So"), Finished("stop"))
+        texts = [event.text for event, _ in await reader.to_end() if isinstance(event, Commit)]
+    assert "".join(texts) == "Take Vitamin C\u00a0. It helps. So"
+
+
+async def test_editor_is_told_which_ghost_text_is_verified(served: Served) -> None:
+    stream = await served.start()
+    async with served.read(stream, policy="ide") as reader:
+        await reader.next()
+        served.backend.say(Verified("return x"), Drafted(" + 1"))
+        found = (await reader.events(1))[0]
+        while not (isinstance(found, Tentative) and found.text.endswith(" + 1")):
+            found = (await reader.next()).event
+        assert found.verified == 8
+
+
+async def test_voice_is_told_that_the_last_chunk_of_a_cancelled_stream_is_no_sentence(
+    served: Served,
+) -> None:
+    stream = await served.start()
+    async with served.read(stream, policy="tts") as reader:
+        served.backend.say(Verified("It is so. Then it"))
+        await served.http.delete(f"/v1/streams/{stream}")
+        commits = [event for event, _ in await reader.to_end() if isinstance(event, Commit)]
+    assert [(each.text, each.cut_short) for each in commits] == [
+        ("It is so. ", False),
+        ("Then it", True),
+    ]
 
 
 async def test_reader_gets_a_heartbeat_without_an_id_after_15_seconds(served: Served) -> None:

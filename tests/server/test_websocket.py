@@ -100,6 +100,33 @@ async def test_one_socket_carries_many_streams(served: Served, subprotocol: str 
             assert reader.committed == SMALL_TALK_TEXT
 
 
+async def test_policy_that_fails_leaves_the_other_streams_of_its_socket_alone(
+    served: Served, failing_sentences: None
+) -> None:
+    async with socket_to(served) as socket:
+        one = (await socket.start("a", policy="chunk:sentence")).stream
+        two = (await socket.start("b", policy="hold")).stream
+        served.backend.say(Verified("poison"), stream=one)
+        failed = await socket.next()
+        assert isinstance(failed, Error)
+        assert (failed.stream, failed.code, failed.ended) == (one, "policy_failed", False)
+        served.backend.say(Verified("fine"), stream=two)
+        assert await socket.next() == Commit(stream=two, at=0, text="fine")
+        await socket.send("attach", ref="c", stream=one, policy="hold")
+        assert isinstance(await socket.next(), Open)
+        assert await socket.next() == Commit(stream=one, at=0, text="poison")
+
+
+async def test_cursor_marked_finish_is_answered_with_finish_again(served: Served) -> None:
+    stream = await served.start()
+    served.backend.say(Verified("ab"), Finished("length"))
+    cursor = f"{(await served.snapshot(stream))['cursor']}.finish"
+    async with socket_to(served) as socket:
+        await socket.send("attach", ref="a", stream=stream, cursor=cursor)
+        assert isinstance(await socket.next(), Open)
+        assert isinstance(await socket.next(), Finish)
+
+
 async def test_reader_moves_from_http_to_a_socket_with_its_cursor(served: Served) -> None:
     stream = await served.start()
     served.backend.say(*SMALL_TALK[:4])

@@ -2,34 +2,41 @@
 
 import { RequestError } from "./errors.js";
 
+/** How a reader was told that nothing more comes. */
+export type Mark = "finish" | "error";
+
 /** The reader holds `offset` units of committed text of `part`, and all parts before it. */
 export interface Cursor {
   /** Which incarnation of the gateway the stream belongs to. */
   readonly epoch: number;
   readonly part: number;
   readonly offset: number;
+  /** Null until the end was told. */
+  readonly mark: Mark | null;
 }
 
 // No leading zeros, so a cursor has one spelling; at most 16 digits, as many as 2^53 - 1 has.
 const INTEGER = "(0|[1-9][0-9]{0,15})";
-const CURSOR = new RegExp(`^${INTEGER}\\.${INTEGER}\\.${INTEGER}$`);
+const CURSOR = new RegExp(`^${INTEGER}\\.${INTEGER}\\.${INTEGER}(?:\\.(finish|error))?$`);
 
 /** Throws `RequestError` with code `bad_cursor`. */
 export function parseCursor(text: string): Cursor {
-  const numbers = CURSOR.exec(text)?.slice(1).map(Number);
+  const match = CURSOR.exec(text);
+  const numbers = match?.slice(1, 4).map(Number);
   const [epoch, part, offset] = numbers ?? [];
   if (epoch === undefined || part === undefined || offset === undefined) {
     throw new RequestError(
       "bad_cursor",
-      "a cursor is epoch.part.offset, three decimal integers without leading zeros",
+      "a cursor is epoch.part.offset, three decimal integers without leading zeros; after the end, .finish or .error follows",
     );
   }
   if (!numbers?.every(Number.isSafeInteger)) {
     throw new RequestError("bad_cursor", "a cursor's integers are at most 2^53 - 1");
   }
-  return { epoch, part, offset };
+  return { epoch, part, offset, mark: (match?.[4] ?? null) as Mark | null };
 }
 
 export function formatCursor(cursor: Cursor): string {
-  return `${cursor.epoch}.${cursor.part}.${cursor.offset}`;
+  const position = `${cursor.epoch}.${cursor.part}.${cursor.offset}`;
+  return cursor.mark === null ? position : `${position}.${cursor.mark}`;
 }

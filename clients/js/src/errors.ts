@@ -6,13 +6,13 @@
  * - `LocalProtocolError`: the caller asked a state machine for something it must not do. A bug.
  */
 
-/** Codes a reader gives of its own accord; an `error` event may carry any other string. */
-export type ReaderCode = "bad_cursor" | "gap" | "protocol_violation";
+/** Codes this side gives of its own accord; an `error` event may carry any other string. */
+export type ReceiverCode = "bad_cursor" | "gap" | "protocol_violation";
 
 export class WetinkError extends Error {
-  readonly code: ReaderCode;
+  readonly code: ReceiverCode;
 
-  constructor(code: ReaderCode, message: string) {
+  constructor(code: ReceiverCode, message: string) {
     super(message);
     this.name = new.target.name;
     this.code = code;

@@ -76,6 +76,8 @@ export interface Tentative extends Envelope {
   readonly type: "tentative";
   readonly at: number;
   readonly text: string;
+  /** The tail up to this offset is committed in the stream and will not be taken back. */
+  readonly verified: number | null;
   readonly confidence: number | null;
   readonly tokens: readonly Token[] | null;
 }
@@ -85,6 +87,8 @@ export interface Commit extends Envelope {
   readonly at: number;
   readonly text: string;
   readonly retract: Retraction | null;
+  /** The stream was cut short, and the policy would have withheld the end of `text` for longer. */
+  readonly cut_short: boolean;
   readonly tokens: readonly Token[] | null;
 }
 
@@ -113,8 +117,10 @@ export interface StreamError extends Envelope {
   readonly type: "error";
   readonly code: string;
   readonly message: string;
-  /** The stream may be reattached from the last cursor. */
+  /** Trying again may help: reattaching, or where the stream has `ended`, repeating its request. */
   readonly retryable: boolean;
+  /** The stream itself has failed. */
+  readonly ended: boolean;
   readonly at: number;
   readonly param: string | null;
   readonly ref: string | null;
@@ -199,6 +205,7 @@ const DECODERS: ReadonlyMap<string, (raw: Raw) => ServerEvent> = new Map<
       ...envelope(raw),
       at: int(raw, "at"),
       text: text(raw, "text"),
+      verified: optional(raw, "verified", int),
       confidence: optional(raw, "confidence", float),
       tokens: optional(raw, "tokens", tokens),
     }),
@@ -211,6 +218,7 @@ const DECODERS: ReadonlyMap<string, (raw: Raw) => ServerEvent> = new Map<
       at: int(raw, "at"),
       text: text(raw, "text"),
       retract: optional(raw, "retract", (from, key) => retraction(object(from[key], key))),
+      cut_short: optional(raw, "cut_short", bool) ?? false,
       tokens: optional(raw, "tokens", tokens),
     }),
   ],
@@ -245,6 +253,7 @@ const DECODERS: ReadonlyMap<string, (raw: Raw) => ServerEvent> = new Map<
       code: text(raw, "code"),
       message: text(raw, "message"),
       retryable: bool(raw, "retryable"),
+      ended: optional(raw, "ended", bool) ?? false,
       at: int(raw, "at"),
       param: optional(raw, "param", text),
       ref: optional(raw, "ref", text),

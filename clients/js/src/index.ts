@@ -1,15 +1,16 @@
 export {
   type Change,
+  isResumable,
   Receiver,
   type ReceiverOptions,
   type DigestClaim,
   type Failure,
 } from "./receiver.js";
-export { type Cursor, formatCursor, parseCursor } from "./cursor.js";
+export { type Cursor, formatCursor, type Mark, parseCursor } from "./cursor.js";
 export { checkDigest, type DigestVerdict } from "./digest.js";
 export {
   LocalProtocolError,
-  type ReaderCode,
+  type ReceiverCode,
   RemoteProtocolError,
   RequestError,
   WetinkError,

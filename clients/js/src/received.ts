@@ -20,6 +20,8 @@ export interface PartText {
   readonly committed: string;
   readonly tail: string;
   readonly watermark: number;
+  /** The beginning of the tail, as far as it is verified and only waits for the policy. */
+  readonly verifiedTail: string;
 }
 
 export class ReceivedPart implements PartText {
@@ -30,6 +32,8 @@ export class ReceivedPart implements PartText {
   complete = false;
   #committed: string;
   #watermark: number;
+  /** The tail before this offset will not be taken back. */
+  #verified: number;
   #tail = "";
   // Kept, so that an event costs its own text and the tail, never the whole part.
   #tailLength = 0;
@@ -46,6 +50,7 @@ export class ReceivedPart implements PartText {
     this.#unit = unit;
     this.#committed = held.text;
     this.#watermark = held.watermark;
+    this.#verified = held.watermark;
   }
 
   get committed(): string {
@@ -60,10 +65,18 @@ export class ReceivedPart implements PartText {
     return this.#watermark;
   }
 
+  get verifiedTail(): string {
+    return this.#tail.slice(0, indexAt(this.#tail, this.#verified - this.#watermark, this.#unit));
+  }
+
   append(event: Tentative): void {
     requireAt(event.at, this.#watermark + this.#tailLength);
-    this.#tail += event.text;
-    this.#tailLength += lengthIn(event.text, this.#unit);
+    const tail = this.#tail + event.text;
+    if (event.verified !== null) {
+      this.#requireVerifiedWithinTail(event.verified, tail);
+      this.#verified = event.verified;
+    }
+    this.#setTail(tail);
   }
 
   /** Returns what vanished. */
@@ -82,6 +95,7 @@ export class ReceivedPart implements PartText {
     const erased = this.#tail.slice(kept.length);
     this.#committed += event.text;
     this.#watermark += lengthIn(event.text, this.#unit);
+    this.#verified = Math.max(this.#verified, this.#watermark);
     this.#setTail(kept.slice(event.text.length));
     return { erased, appended: event.text.slice(kept.length) };
   }
@@ -89,6 +103,7 @@ export class ReceivedPart implements PartText {
   /** Returns what vanished. */
   dropTail(): string {
     const tail = this.#tail;
+    this.#verified = this.#watermark;
     this.#setTail("");
     return tail;
   }
@@ -102,16 +117,37 @@ export class ReceivedPart implements PartText {
   /** The tail that a retraction leaves. */
   #kept(retraction: Retraction): string {
     requireAt(retraction.at + retraction.n, this.#watermark + this.#tailLength);
+    this.#requireRetractionSparesVerifiedText(retraction);
     return this.#tail.slice(0, this.#requireRetractionBeginsInTail(retraction));
+  }
+
+  #requireRetractionSparesVerifiedText({ at }: Retraction): void {
+    if (at < this.#verified) {
+      throw new RemoteProtocolError(
+        `the retraction at ${at} takes back text verified up to ${this.#verified}`,
+      );
+    }
+  }
+
+  /** `verified` never falls, and names a place in the tail, not inside a code point. */
+  #requireVerifiedWithinTail(verified: number, tail: string): void {
+    if (verified < this.#verified) {
+      throw new RemoteProtocolError(`verified fell from ${this.#verified} to ${verified}`);
+    }
+    this.#indexIn(tail, verified, "verified");
   }
 
   /** Committed text is never taken back, no code point is ever cut. */
   #requireRetractionBeginsInTail(retraction: Retraction): number {
+    return this.#indexIn(this.#tail, retraction.at, "retraction");
+  }
+
+  #indexIn(tail: string, at: number, what: string): number {
     try {
-      return indexAt(this.#tail, retraction.at - this.#watermark, this.#unit);
+      return indexAt(tail, at - this.#watermark, this.#unit);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      throw new RemoteProtocolError(`retraction at ${retraction.at}: ${error.message}`);
+      throw new RemoteProtocolError(`${what} at ${at}: ${error.message}`);
     }
   }
 

@@ -4,7 +4,7 @@
  * It lives through any number of attachments: `interrupted` ends one, the next `open` continues.
  */
 
-import { type Cursor, formatCursor, parseCursor } from "./cursor.js";
+import { type Cursor, formatCursor, type Mark, parseCursor } from "./cursor.js";
 import { LocalProtocolError, RemoteProtocolError } from "./errors.js";
 import {
   type Commit,
@@ -36,8 +36,10 @@ export interface Change {
 export interface Failure {
   readonly code: string;
   readonly message: string;
-  /** Reattaching at the cursor may help. */
+  /** Trying again may help: reattaching at the cursor, or where the stream has `ended`, repeating its request. */
   readonly retryable: boolean;
+  /** The stream itself has failed. */
+  readonly ended: boolean;
 }
 
 /** What must hold for a finished stream: SHA-256 over `text` as UTF-8, in lower-case hex. */
@@ -119,6 +121,11 @@ export class Receiver {
     return this.#parts.at(-1)?.tail ?? "";
   }
 
+  /** The beginning of the tail, as far as it is verified and only waits for the policy. */
+  get verifiedTail(): string {
+    return this.#parts.at(-1)?.verifiedTail ?? "";
+  }
+
   /** Kind of the current part. */
   get kind(): string {
     return this.#parts.at(-1)?.kind ?? "text";
@@ -151,26 +158,29 @@ export class Receiver {
   /**
    * The transport ended. Without `finish` that is never an end of text: reattach at `cursor`.
    *
-   * The tail stays visible until the next `open`, which begins without one. A failure that is not
-   * retryable stays.
+   * The tail stays visible until the next `open`, which begins without one. A failure stays unless
+   * reattaching may help.
    */
   interrupted(): void {
-    if (this.#failure !== null && !this.#failure.retryable) return;
+    if (this.#failure !== null && !isResumable(this.#failure)) return;
     this.#state = follow(this.#state, "interruption") ?? this.#state;
     this.#failure = null;
   }
 
-  /** A resume was answered with HTTP 204: the text held is complete. */
+  /**
+   * A resume was answered with HTTP 204: the text held is complete. The server is at fault where
+   * this reader's cursor does not say that it has had `finish`.
+   */
   nothingMore(): void {
     const state = follow(this.#state, "nothing_more");
     if (state === null) {
       throw new LocalProtocolError(`a resume was answered in state ${this.#state}`);
     }
-    this.#state = state;
-    const part = this.#parts.at(-1);
-    if (part === undefined) return;
-    part.dropTail();
-    part.complete = true;
+    this.#judge(() => {
+      this.#requireFinishWasTold();
+      this.#state = state;
+      return null;
+    });
   }
 
   /**
@@ -188,6 +198,7 @@ export class Receiver {
   refuteDigest(): void {
     if (this.digestClaim === null) throw new LocalProtocolError("there is no digest to refute");
     this.#finish = null;
+    this.#moveCursor(this.#lastPart());
     this.#lastPart().complete = false;
     this.reject(new RemoteProtocolError("the digest does not match the text received"));
   }
@@ -199,7 +210,7 @@ export class Receiver {
     } catch (error) {
       if (!(error instanceof RemoteProtocolError)) throw error;
       const { code, message } = error;
-      return this.#fail({ code, message, retryable: code === "gap" });
+      return this.#fail({ code, message, retryable: code === "gap", ended: false });
     }
   }
 
@@ -240,7 +251,7 @@ export class Receiver {
     this.#requireSameTerms(event);
     this.#requireOpenAtCursor(event);
     this.#stream = event.stream;
-    this.#cursor = { epoch: event.epoch, part: event.part, offset: event.at };
+    this.#cursor = { epoch: event.epoch, part: event.part, offset: event.at, mark: null };
     const part = this.#parts.at(-1);
     if (part !== undefined) {
       const erased = part.dropTail();
@@ -267,8 +278,9 @@ export class Receiver {
   }
 
   #requireOpenAtCursor(event: Open): void {
-    const expected = formatCursor(this.#cursor ?? { epoch: event.epoch, part: 0, offset: 0 });
-    const found = formatCursor({ epoch: event.epoch, part: event.part, offset: event.at });
+    const { epoch, part, offset } = this.#cursor ?? { epoch: event.epoch, part: 0, offset: 0 };
+    const expected = formatCursor({ epoch, part, offset, mark: null });
+    const found = formatCursor({ epoch: event.epoch, part: event.part, offset: event.at, mark: null });
     if (found !== expected) throw new RemoteProtocolError(`the stream opens at ${found}, expected ${expected}`, "gap");
   }
 
@@ -296,12 +308,13 @@ export class Receiver {
     requireAt(event.at, part.watermark);
     part.complete = true;
     this.#finish = event;
+    this.#moveCursor(part, "finish");
   }
 
   #end(event: StreamError): Change | null {
     if (this.#state === "open") requireAt(event.at, this.#lastPart().watermark);
-    const { code, message, retryable } = event;
-    return this.#fail({ code, message, retryable });
+    const { code, message, retryable, ended } = event;
+    return this.#fail({ code, message, retryable, ended });
   }
 
   /** Committed text stands; the tail is gone, for a tail without a stream means nothing. */
@@ -313,9 +326,17 @@ export class Receiver {
   }
 
   /** The cursor follows the watermark. */
-  #moveCursor(part: ReceivedPart): void {
+  #moveCursor(part: ReceivedPart, mark: Mark | null = null): void {
     const epoch = this.#cursor?.epoch ?? 0;
-    this.#cursor = { epoch, part: part.index, offset: part.watermark };
+    this.#cursor = { epoch, part: part.index, offset: part.watermark, mark };
+  }
+
+  #requireFinishWasTold(): void {
+    if (this.#cursor?.mark !== "finish") {
+      throw new RemoteProtocolError(
+        `nothing more shall come after ${this.cursor}, but there was no finish`,
+      );
+    }
   }
 
   /** The transition table lets text events through only after `open`, which begins a part. */
@@ -324,6 +345,11 @@ export class Receiver {
     if (part === undefined) throw new LocalProtocolError("no part before the first open");
     return part;
   }
+}
+
+/** Whether reattaching at the cursor may help. */
+export function isResumable(failure: Failure): boolean {
+  return failure.retryable && !failure.ended;
 }
 
 function changeOf(fields: Partial<Change>): Change {

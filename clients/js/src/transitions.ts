@@ -10,7 +10,7 @@ export type State = "connecting" | "open" | "interrupted" | "finished" | "failed
 
 /**
  * An event's type, or one of two things that are no events: `interruption`, the transport ended
- * without `finish` or `error`, and `nothing_more`, a resume was answered with HTTP 204.
+ * without `finish` or `error`, and `nothing_more`, a resume was answered with HTTP 204, after `finish`.
  */
 export type Step = ServerEvent["type"] | "interruption" | "nothing_more";
 

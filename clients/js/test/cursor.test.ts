@@ -4,11 +4,12 @@ import { describe, expect, test } from "vitest";
 import { formatCursor, parseCursor, RequestError } from "../src/index.js";
 
 const integer = fc.nat({ max: Number.MAX_SAFE_INTEGER });
+const mark = fc.constantFrom(null, "finish" as const, "error" as const);
 
 describe("cursor", () => {
   test("comes back from its own spelling", () => {
     fc.assert(
-      fc.property(fc.record({ epoch: integer, part: integer, offset: integer }), (cursor) => {
+      fc.property(fc.record({ epoch: integer, part: integer, offset: integer, mark }), (cursor) => {
         expect(parseCursor(formatCursor(cursor))).toEqual(cursor);
       }),
     );

@@ -29,6 +29,7 @@ describe("decodeEvent", () => {
       at: 0,
       text: "a",
       retract: null,
+      cut_short: false,
       tokens: null,
       stream: null,
       t: null,
@@ -43,6 +44,7 @@ describe("decodeEvent", () => {
       at: 3,
       text: "ab",
       retract: { at: 4, n: 2, cause: "new" },
+      cut_short: true,
       tokens: [{ id: 5, n: 2, logprob: -0.5, confidence: 0.75 }],
     };
     expect(decodeEvent(JSON.stringify(commit))).toEqual(commit);
@@ -80,6 +82,7 @@ describe("decodeEvent", () => {
       code: "overloaded",
       message: "later",
       retryable: true,
+      ended: true,
       at: 0,
       param: "policy.unit",
       ref: "a",

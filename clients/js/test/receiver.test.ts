@@ -120,6 +120,7 @@ describe("a reader", () => {
       code: "protocol_violation",
       message: "too long",
       retryable: false,
+      ended: false,
     });
   });
 
@@ -135,13 +136,40 @@ describe("a reader", () => {
     expect(receiver.finish).toMatchObject({ reason: "stop" });
   });
 
-  test("is finished and without a tail when there is nothing more to resume", () => {
+  test("distrusts an answer of nothing more where it has had no finish", () => {
     const receiver = opened();
     receiver.receive(event("tentative", { at: 0, text: "a" }));
     receiver.interrupted();
     receiver.nothingMore();
-    expect([receiver.state, receiver.tail, receiver.parts[0]?.complete]).toEqual(["finished", "", true]);
+    expect([receiver.state, receiver.tail, receiver.parts[0]?.complete]).toEqual(["failed", "", false]);
+    expect(receiver.failure?.code).toBe("protocol_violation");
     expect(() => receiver.nothingMore()).toThrow(LocalProtocolError);
+  });
+
+  test("is finished when there is nothing more after a cursor that says finish", () => {
+    const receiver = new Receiver({ cursor: "7.0.2.finish", held: "ab" });
+    receiver.nothingMore();
+    expect([receiver.state, receiver.committed]).toEqual(["finished", "ab"]);
+  });
+
+  test("does not resume a stream that has ended, though its request may be repeated", () => {
+    const receiver = opened();
+    receiver.receive(
+      event("error", { code: "shutting_down", message: "", retryable: true, ended: true, at: 0 }),
+    );
+    receiver.interrupted();
+    expect(receiver.state).toBe("failed");
+    expect(receiver.failure).toMatchObject({ retryable: true, ended: true });
+  });
+
+  test("tells the verified tail from what is drafted, until the next attachment", () => {
+    expect(new Receiver().verifiedTail).toBe("");
+    const receiver = opened();
+    receiver.receive(event("tentative", { at: 0, text: "One t", verified: 4 }));
+    expect([receiver.tail, receiver.verifiedTail]).toEqual(["One t", "One "]);
+    receiver.interrupted();
+    receiver.receive(open());
+    expect(receiver.verifiedTail).toBe("");
   });
 
   test("refuses to begin with a cursor that is none or text that does not end there", () => {

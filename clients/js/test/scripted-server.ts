@@ -35,7 +35,7 @@ export class ScriptedServer {
   /** Frames of a new attachment: what was missed since `cursor`. */
   attach(cursor: string | null): string {
     this.#tail = [];
-    const { part, offset } = parseCursor(cursor ?? formatCursor({ epoch: EPOCH, part: 0, offset: 0 }));
+    const { part, offset } = cursor === null ? { part: 0, offset: 0 } : parseCursor(cursor);
     const text = this.#text(part);
     const held = Array.from(text.slice(0, indexAt(text, offset, this.#unit))).length;
     const [end, verified] = [this.#part, this.#verified];
@@ -158,8 +158,9 @@ export class ScriptedServer {
   }
 
   #frame(event: { type: string; [field: string]: unknown }, watermark: boolean): string {
-    const cursor = { epoch: EPOCH, part: this.#part, offset: this.#watermark() };
+    const mark = event.type === "finish" ? "finish" : null;
+    const cursor = { epoch: EPOCH, part: this.#part, offset: this.#watermark(), mark } as const;
     const id = watermark ? `id: ${formatCursor(cursor)}\n` : "";
-    return `${id}event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+    return `${id}data: ${JSON.stringify(event)}\n\n`;
   }
 }

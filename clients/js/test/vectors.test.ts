@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 
 import {
   checkDigest,
+  formatCursor,
   Receiver,
   indexAt,
   lengthIn,
@@ -31,6 +32,7 @@ interface ExpectedText {
   /** Index of the event that fails. */
   readonly after?: number;
   readonly retryable?: boolean;
+  readonly verified_tail?: string;
 }
 
 interface ReceiverCase extends Case {
@@ -45,6 +47,7 @@ interface StreamCase extends Case {
   readonly offsets: OffsetUnit;
   /** Bytes of one attachment after the other; null: the resume is answered with HTTP 204. */
   readonly attachments: readonly (string | null)[];
+  readonly resume?: string;
   readonly every_split: boolean;
   readonly expect: ExpectedText;
 }
@@ -73,7 +76,12 @@ interface UnitsCase extends Case {
 interface CursorCase extends Case {
   readonly text: string;
   readonly expect:
-    | { readonly epoch: number; readonly part: number; readonly offset: number }
+    | {
+        readonly epoch: number;
+        readonly part: number;
+        readonly offset: number;
+        readonly mark?: string;
+      }
     | { readonly failure: string };
 }
 
@@ -82,7 +90,7 @@ const KINDS: Readonly<
   Record<string, { fields: readonly string[]; run: (from: never) => void | Promise<void> }>
 > = {
   receiver: { fields: ["offsets", "resume", "held", "events", "expect"], run: runReceiver },
-  stream: { fields: ["offsets", "attachments", "every_split", "expect"], run: runStream },
+  stream: { fields: ["offsets", "resume", "attachments", "every_split", "expect"], run: runStream },
   sse: {
     fields: ["chunks_hex", "readable", "every_split", "max_event_bytes", "expect"],
     run: runSse,
@@ -116,16 +124,16 @@ async function runStream(from: StreamCase): Promise<void> {
   const longest = Math.max(...attachments.map((bytes) => bytes?.length ?? 0));
   const ways = from.every_split ? everySplit(longest) : [];
   for (const cut of [whole, ...ways]) {
-    expectText(await readAttachments(from.offsets, attachments, cut), from.expect);
+    expectText(await readAttachments(from, attachments, cut), from.expect);
   }
 }
 
 async function readAttachments(
-  unit: OffsetUnit,
+  { offsets: unit, resume }: StreamCase,
   attachments: readonly (Uint8Array | null)[],
   cut: Cut,
 ): Promise<Receiver> {
-  const receiver = new Receiver({ unit });
+  const receiver = new Receiver({ unit, ...(resume !== undefined && { cursor: resume }) });
   const parser = new SseParser();
   for (const [index, bytes] of attachments.entries()) {
     if (index > 0) {
@@ -134,7 +142,7 @@ async function readAttachments(
     }
     if (bytes === null) {
       receiver.nothingMore();
-      continue;
+      break;
     }
     for (const { data } of cut(bytes).flatMap((chunk) => parser.feed(chunk))) {
       await receive(receiver, data);
@@ -160,6 +168,9 @@ function expectText(receiver: Receiver, expected: ExpectedText): void {
   expect(receiver.failure?.code).toBe(expected.failure);
   expect(receiver.state).toBe(expected.failure === undefined ? expected.state : "failed");
   if (expected.failure === undefined) expect(receiver.cursor).toBe(expected.cursor ?? null);
+  if (expected.verified_tail !== undefined) {
+    expect(receiver.verifiedTail).toBe(expected.verified_tail);
+  }
   if (expected.retryable !== undefined) {
     expect(receiver.failure?.retryable).toBe(expected.retryable);
   }
@@ -223,7 +234,8 @@ function runCursor(from: CursorCase): void {
     expect(() => parseCursor(from.text)).toThrow(RequestError);
     expect(() => parseCursor(from.text)).toThrow(error);
   } else {
-    expect(parseCursor(from.text)).toEqual(from.expect);
+    expect(parseCursor(from.text)).toEqual({ mark: null, ...from.expect });
+    expect(formatCursor(parseCursor(from.text))).toBe(from.text);
   }
 }
 

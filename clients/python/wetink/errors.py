@@ -23,13 +23,18 @@ class RequestRefused(WetinkError):
 
 
 class StreamFailed(WetinkError):
-    """The server gave this generation up. Committed text up to `at` stands, it is not complete."""
+    """The stream cannot be read to its end. Committed text up to `at` stands, it is not complete.
 
-    def __init__(self, code: str, message: str, at: int) -> None:
+    `retryable`: the same request may succeed if it is repeated; with the stream's `seed` its text
+    begins as this one does.
+    """
+
+    def __init__(self, code: str, message: str, at: int, *, retryable: bool = False) -> None:
         super().__init__(f"{message} [{code}]")
         self.code = code
         self.message = message
         self.at = at
+        self.retryable = retryable
 
 
 class ProtocolViolation(WetinkError):

@@ -128,8 +128,8 @@ class Stream:
 
     @property
     def finish(self) -> Finish | None:
-        """The server's closing event. None while the stream is not `complete`, and where it was
-        complete but its `finish` was lost with the connection.
+        """The server's closing event. None while the stream is not `complete`, and where this was
+        attached with the cursor of a reader that had had it already.
         """
         return self._receiver.finish
 
@@ -216,9 +216,14 @@ class Stream:
             return await self._transport.start(self._origin)
         attachment = await self._transport.attach(self._origin)
         if attachment is None:
-            self._receiver.nothing_more()
-            self._ended = True
+            self._nothing_more()
         return attachment
+
+    def _nothing_more(self) -> None:
+        """The server says that this reader has had `finish`; its receiver knows whether it has."""
+        self._receiver.nothing_more()
+        failure = self._receiver.failure
+        self._end(None if failure is None else ProtocolViolation(failure.code, failure.message))
 
     async def _receive(self) -> ServerEvent:
         if self._first is not None:
@@ -251,10 +256,10 @@ class Stream:
     def _fail(self, failure: Failure, event: ServerEvent) -> bool:
         """The server's own error is shown to the caller; an event that does not fit is not."""
         error = event if isinstance(event, Error) and event.code == failure.code else None
-        if failure.retryable:
+        if failure.resumable:
             self._interruption = Interrupted(f"{failure.message} [{failure.code}]")
         elif error is not None:
-            self._end(StreamFailed(error.code, error.message, error.at))
+            self._end(StreamFailed(error.code, error.message, error.at, retryable=error.retryable))
         else:
             self._end(ProtocolViolation(failure.code, failure.message))
         return error is not None
@@ -298,11 +303,13 @@ class Stream:
             attachment = await self._transport.attach(request)
         except RequestRefused as error:
             message = f"the stream cannot be resumed: {error.message}"
-            self._end(StreamFailed(error.code, message, len(self._receiver.committed)))
+            at = len(self._receiver.committed)
+            # A new epoch serves new requests, this stream's own among them.
+            again = error.code == ErrorCode.UNKNOWN_EPOCH
+            self._end(StreamFailed(error.code, message, at, retryable=again))
             return
         if attachment is None:
-            self._receiver.nothing_more()
-            self._end(None)
+            self._nothing_more()
             return
         self._interruption = None
         self._attachment = attachment
@@ -334,7 +341,7 @@ async def _opening(attachment: Attachment) -> Open:
             case Heartbeat():
                 pass
             case Error() as event:
-                raise StreamFailed(event.code, event.message, event.at)
+                raise StreamFailed(event.code, event.message, event.at, retryable=event.retryable)
             case event:
                 raise ProtocolViolation(
                     ErrorCode.PROTOCOL_VIOLATION, f"{type(event).__name__.lower()} before open"

@@ -143,8 +143,8 @@ def test_served_curl_line_streams_when_it_is_pasted() -> None:
         serving.terminate()
         serving.wait()
         serving.stdout.close()
-    assert "event: open" in frames
-    assert "event: finish" in frames
+    assert 'data: {"type":"open"' in frames
+    assert 'data: {"type":"finish"' in frames
     assert text.startswith("A lighthouse is a tower")
 
 

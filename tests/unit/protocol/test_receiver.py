@@ -161,17 +161,52 @@ def test_receiver_is_told_of_broken_bytes_once() -> None:
     assert receiver.failure == Failure("protocol_violation", "no JSON", False)
 
 
-def test_receiver_takes_204_for_the_end_of_its_text() -> None:
+def test_receiver_distrusts_204_where_it_has_had_no_finish() -> None:
     receiver = opened()
     receiver.receive(Commit(at=0, text="Hi"))
     receiver.receive(Tentative(at=2, text="!"))
     receiver.interrupted()
     receiver.nothing_more()
-    assert (receiver.state, receiver.tail, receiver.finish) == (State.FINISHED, "", None)
-    assert receiver.parts[0].complete
-    fresh = Receiver(cursor="7.0.2")
-    fresh.nothing_more()
-    assert fresh.state is State.FINISHED
+    assert (receiver.state, receiver.tail, receiver.finish) == (State.FAILED, "", None)
+    assert receiver.failure is not None
+    assert receiver.failure.code == "protocol_violation"
+    assert not receiver.parts[0].complete
+
+
+def test_receiver_takes_204_for_the_end_where_its_cursor_says_finish() -> None:
+    receiver = Receiver(cursor="7.0.2.finish", held="Hi")
+    receiver.nothing_more()
+    assert (receiver.state, receiver.committed) == (State.FINISHED, "Hi")
+
+
+def test_receiver_keeps_a_cursor_that_says_whether_finish_was_had() -> None:
+    receiver = opened()
+    assert receiver.cursor == "7.0.0"
+    receiver.receive(finish_at(0))
+    assert receiver.cursor == "7.0.0.finish"
+
+
+def test_receiver_goes_on_from_a_cursor_marked_finish() -> None:
+    receiver = Receiver(cursor="7.0.2.finish")
+    receiver.receive(open_at(2))
+    assert (receiver.state, receiver.cursor) == (State.OPEN, "7.0.2")
+
+
+def test_receiver_does_not_resume_a_stream_that_has_ended() -> None:
+    receiver = opened()
+    receiver.receive(Error(code="shutting_down", message="", retryable=True, ended=True, at=0))
+    receiver.interrupted()
+    assert receiver.failure == Failure("shutting_down", "", True, True)
+
+
+def test_receiver_tells_verified_tail_from_drafted() -> None:
+    receiver = opened()
+    assert Receiver().verified_tail == ""
+    receiver.receive(Tentative(at=0, text="One t", verified=4))
+    assert (receiver.tail, receiver.verified_tail) == ("One t", "One ")
+    receiver.interrupted()
+    receiver.receive(open_at(0))
+    assert (receiver.tail, receiver.verified_tail) == ("", "")
 
 
 def test_receiver_refuses_204_on_an_open_attachment() -> None:

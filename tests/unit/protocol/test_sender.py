@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from protocol.cursor import Cursor
-from protocol.errors import ErrorCode, LocalProtocolError, RequestError
+from protocol.cursor import Cursor, Mark
+from protocol.errors import ErrorCode, LocalProtocolError, PolicyError, RequestError
 from protocol.events import (
     Commit,
     Error,
     Finish,
     Heartbeat,
     OffsetUnit,
+    Part,
     Retract,
     Retraction,
     Tentative,
@@ -215,30 +216,47 @@ def test_sender_cursor_follows_the_watermark_in_the_readers_unit() -> None:
     assert wide.cursor == Cursor(7, 1, 0)
 
 
-def test_sender_knows_when_everything_is_delivered() -> None:
+def test_sender_knows_whether_finish_was_told() -> None:
     ledger = Ledger()
     ledger.verify("ab")
+    ledger.finish("length", Usage())
     sender = attached(ledger)
     sender.open(Cursor(7, 0, 2))
-    assert not sender.delivered
-    ledger.finish("stop", Usage())
-    assert sender.delivered
-    early = attached(ledger)
-    early.open(Cursor(7, 0, 1))
-    assert not early.delivered
-    early.pull(everything, 10.0)
-    assert early.delivered
+    assert not sender.finish_was_told
+    sender.pull(everything, 10.0)
+    assert sender.finish_was_told
+    assert sender.cursor == Cursor(7, 0, 2, Mark.FINISH)
+    again = attached(ledger)
+    again.open(sender.cursor)
+    assert again.finish_was_told
 
 
-def test_sender_calls_nothing_delivered_while_a_part_is_to_come() -> None:
+def test_sender_refuses_a_reader_that_was_told_an_error_of_unknown_code() -> None:
     ledger = Ledger()
-    ledger.verify("ab")
+    ledger.fail("upstream_on_fire", "hot", False)
+    with pytest.raises(RequestError, match="hot") as refusal:
+        attached(ledger).open(Cursor(7, 0, 0, Mark.ERROR))
+    assert refusal.value.code == ErrorCode.ENGINE_FAILED
+
+
+def test_sender_ends_the_attachment_when_the_policy_fails_and_keeps_what_came_before() -> None:
+    def failing(part: PartLedger) -> View:
+        raise PolicyError("no boundary")
+
+    ledger = Ledger()
+    ledger.verify("first")
+    sender = attached(ledger)
+    sender.open()
     ledger.begin_part("text")
-    ledger.verify("cd")
-    ledger.finish("stop", Usage())
-    sender = attached(ledger)
-    sender.open(Cursor(7, 0, 2))
-    assert not sender.delivered
+    ledger.verify("poison")
+    events = sender.pull(failing, 10.0)
+    assert events == [
+        Commit(at=0, text="first"),
+        Part(part=1, kind="text"),
+        Error(code="policy_failed", message="no boundary", retryable=False, at=0),
+    ]
+    assert sender.closed
+    assert sender.pull(failing, 11.0) == []
 
 
 def test_sender_settles_shown_text_once_it_is_committed_but_withheld() -> None:
@@ -254,22 +272,13 @@ def test_sender_settles_shown_text_once_it_is_committed_but_withheld() -> None:
     ledger.draft("語!")
     assert sender.pull(lambda part: View(1, part.total_length), 10.0) == [
         Commit(at=0, text="日"),
-        Tentative(at=9, text="!"),
+        Tentative(at=9, text="!", verified=6),
     ]
     assert sender.cursor == Cursor(7, 0, 3)
     ledger.verify("語", cause="draft_rejected")
     assert sender.pull(lambda part: View(3, 3), 10.0) == [
         Commit(at=3, text="本語", retract=Retraction(at=9, n=1, cause="draft_rejected"))
     ]
-
-
-def test_sender_never_calls_a_failed_stream_delivered() -> None:
-    ledger = Ledger()
-    ledger.verify("ab")
-    ledger.fail("engine_failed", "gone", False)
-    sender = attached(ledger)
-    sender.open(Cursor(7, 0, 2))
-    assert not sender.delivered
 
 
 @pytest.mark.parametrize(
@@ -357,5 +366,5 @@ def test_sender_is_certain_of_committed_text_that_is_withheld() -> None:
     sender.open()
     assert sender.pull(lambda part: View(1, 2), 10.0) == [
         Commit(at=0, text="a"),
-        Tentative(at=1, text="b", confidence=1.0),
+        Tentative(at=1, text="b", verified=2, confidence=1.0),
     ]

@@ -22,8 +22,8 @@ from protocol.sse import EventWriter, SSEEvent, SSEParser
 
 def test_sse_frames_an_event_with_its_cursor() -> None:
     frame = sse.encode(Commit(at=0, text="a\nb"), Cursor(7, 0, 3))
-    assert frame == (b'id: 7.0.3\nevent: commit\ndata: {"type":"commit","at":0,"text":"a\\nb"}\n\n')
-    assert sse.encode(Heartbeat(), None) == b'event: heartbeat\ndata: {"type":"heartbeat"}\n\n'
+    assert frame == (b'id: 7.0.3\ndata: {"type":"commit","at":0,"text":"a\\nb"}\n\n')
+    assert sse.encode(Heartbeat(), None) == b'data: {"type":"heartbeat"}\n\n'
 
 
 def test_sse_writes_comments_and_retry() -> None:
@@ -37,7 +37,6 @@ def test_sse_writer_gives_ids_where_the_watermark_is_known_to_stand() -> None:
         v=1, epoch=7, model="m", policy={}, offsets=OffsetUnit.UTF8, part=1, at=10, stream="s1"
     )
     finish = Finish(at=1, reason="stop", usage=Usage(), digest="", stats=Stats())
-    error = Error(code="internal", message="", retryable=False, at=1)
     sent = [
         (opening, "7.1.10"),
         (Tentative(at=10, text="日本"), None),
@@ -46,12 +45,14 @@ def test_sse_writer_gives_ids_where_the_watermark_is_known_to_stand() -> None:
         (Part(part=2, kind="text"), "7.2.0"),
         (Commit(at=0, text="a"), "7.2.1"),
         (Heartbeat(), None),
-        (finish, "7.2.1"),
-        (error, None),
+        (finish, "7.2.1.finish"),
+        (Error(code="slow_reader", message="", retryable=True, at=1), None),
+        (Error(code="policy_failed", message="", retryable=False, at=1), "7.2.1.error"),
+        (Error(code="x", message="", retryable=True, ended=True, at=1), "7.2.1.error"),
     ]
     for event, cursor in sent:
         frame = writer.encode(event)
-        assert frame.startswith(b"event: " if cursor is None else f"id: {cursor}\n".encode())
+        assert frame.startswith(b"data: " if cursor is None else f"id: {cursor}\n".encode())
 
 
 def test_sse_parser_keeps_what_a_stream_has_set() -> None:

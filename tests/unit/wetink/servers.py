@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def event(type_: str, **fields: Any) -> bytes:
     """One SSE frame as a gateway sends it."""
-    return f"event: {type_}\ndata: {json.dumps({'type': type_, **fields})}\n\n".encode()
+    return f"data: {json.dumps({'type': type_, **fields})}\n\n".encode()
 
 
 def opening(at: int = 0, **fields: Any) -> bytes:

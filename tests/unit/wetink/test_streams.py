@@ -130,15 +130,43 @@ async def test_stream_waits_for_a_gateway_that_is_overloaded() -> None:
         assert await read_all(s) == "Hello world"
 
 
-async def test_stream_is_complete_when_nothing_is_left_to_resume() -> None:
+async def test_stream_gets_its_finish_when_it_was_cut_just_before_it() -> None:
+    first = event_stream(opening(), event("commit", at=0, text="Hello world"))
+    second = event_stream(opening(11), finish(11, DIGEST))
+    async with (
+        canned(first, second) as server,
+        wetink.stream(server.url, prompt="hi", retry=AT_ONCE) as s,
+    ):
+        assert await read_all(s) == "Hello world"
+        assert server.requests[1].startswith("GET /v1/streams/s1/events?cursor=7.0.11 ")
+    assert s.complete
+    assert s.finish is not None
+    assert s.cursor == "7.0.11.finish"
+
+
+async def test_stream_is_not_complete_when_204_comes_instead_of_finish() -> None:
     first = event_stream(opening(), event("commit", at=0, text="Hello world"))
     async with (
         canned(first, answer(204)) as server,
         wetink.stream(server.url, prompt="hi", retry=AT_ONCE) as s,
     ):
-        assert await read_all(s) == "Hello world"
-    assert s.complete
-    assert s.finish is None
+        with pytest.raises(wetink.ProtocolViolation):
+            await read_all(s)
+    assert not s.complete
+
+
+async def test_stream_that_has_ended_is_not_resumed_though_its_request_may_be_repeated() -> None:
+    body = event_stream(
+        opening(),
+        event("commit", at=0, text="Hello "),
+        event("error", code="shutting_down", message="bye", retryable=True, ended=True, at=6),
+    )
+    async with canned(body) as server:
+        async with wetink.stream(server.url, prompt="hi", retry=AT_ONCE) as s:
+            with pytest.raises(wetink.StreamFailed) as failed:
+                await read_all(s)
+        assert len(server.requests) == 1
+    assert (failed.value.code, failed.value.retryable) == ("shutting_down", True)
 
 
 async def test_stream_gives_up_after_attempts_without_progress() -> None:
@@ -295,10 +323,10 @@ async def test_attach_continues_the_text_its_caller_holds() -> None:
     assert s.received.committed == "Hello world"
 
 
-async def test_attach_is_complete_at_once_when_everything_was_delivered() -> None:
+async def test_attach_is_complete_at_once_with_the_cursor_of_a_reader_that_had_finish() -> None:
     async with (
         canned(answer(204)) as server,
-        wetink.attach(server.url, "s1", cursor="7.0.6") as s,
+        wetink.attach(server.url, "s1", cursor="7.0.6.finish") as s,
     ):
         assert [e async for e in s] == []
     assert s.complete

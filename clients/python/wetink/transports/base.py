@@ -111,7 +111,7 @@ class Transport(Protocol):
     async def start(self, request: GenerationRequest) -> Attachment: ...
 
     async def attach(self, request: AttachRequest) -> Attachment | None:
-        """None: the stream is finished and this reader already holds all of it."""
+        """None: nothing follows, as the cursor says that `finish` was received."""
         ...
 
     async def cancel(self, stream: str) -> None:

@@ -1,8 +1,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.policies.boundaries import FINDERS
+
+code_points = st.characters(codec="utf-8")
+"""All of Unicode but surrogates, which no text holds."""
+texts = st.lists(
+    code_points
+    | st.sampled_from("A. C\n.!?\"'(,;。「\x85\xa0\u1680\u2003\u2028\u3000\u200d\u0301"),
+    max_size=24,
+).map("".join)
 
 
 def chunks(unit: str, text: str, locale: str = "en") -> list[str]:
@@ -30,6 +40,9 @@ def chunks(unit: str, text: str, locale: str = "en") -> list[str]:
         ("See Fig. 3 of the U.S. law. Done", ["See Fig. 3 of the U.S. law. ", "Done"]),
         ("你好。我是谁？好的", ["你好。", "我是谁？", "好的"]),
         ("One.\n\nTwo is.", ["One.\n\n", "Two is."]),
+        ("Take Vitamin C\u00a0. It helps.", ["Take Vitamin C\u00a0. ", "It helps."]),
+        ("Plan B\u3000. It works.", ["Plan B\u3000. ", "It works."]),
+        ("It ends here.\u2003Next one.", ["It ends here.\u2003", "Next one."]),
         ("no end in sight", ["no end in sight"]),
         ("Wait.", ["Wait."]),
     ],
@@ -99,3 +112,33 @@ def test_paragraphs_end_behind_blank_lines_and_keep_indentation(
 @pytest.mark.parametrize("unit", sorted(FINDERS))
 def test_finder_finds_nothing_in_no_text(unit: str) -> None:
     assert FINDERS[unit]("en")("") == 0
+
+
+@settings(max_examples=300)
+@given(
+    text=texts, unit=st.sampled_from(sorted(FINDERS)), locale=st.sampled_from(("en", "de", "ja"))
+)
+def test_finder_cuts_any_text_without_losing_any_of_it(text: str, unit: str, locale: str) -> None:
+    assert "".join(chunks(unit, text, locale)) == text
+
+
+def test_sentences_of_every_whitespace_are_found_by_sentencex(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Its panic would be printed, however well it is caught."""
+    for space in filter(str.isspace, map(chr, range(0x110000))):
+        assert chunks("sentence", f"Vitamin C{space}. And more")[-1].endswith("more")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("failure", [BaseException("a panic"), None])
+def test_sentences_are_found_by_icu_where_sentencex_fails(
+    monkeypatch: pytest.MonkeyPatch, failure: BaseException | None
+) -> None:
+    def broken(_language: str, text: str) -> list[str]:
+        if failure is not None:
+            raise failure
+        return [text[1:]]  # loses a character
+
+    monkeypatch.setattr("gateway.policies.boundaries._sentencex", broken)
+    assert chunks("sentence", "It is so. Then it was.") == ["It is so. ", "Then it was."]

@@ -36,12 +36,16 @@ def test_chunk_shows_text_behind_the_chunk_when_asked_for_the_tail() -> None:
     assert policy.view(ledger.current, 0.0) == View(4, 13)
 
 
-def test_chunk_flushes_the_rest_when_the_part_is_complete() -> None:
-    ledger, policy = Ledger(), ChunkPart(Chunk(unit="paragraph"))
-    ledger.verify("no paragraph")
+def test_chunk_finds_the_last_boundary_of_a_part_that_is_complete() -> None:
+    """Even of one so long that it is looked through only now and then."""
+    ledger, policy = Ledger(), ChunkPart(Chunk(unit="line"))
+    for _ in range(3000):
+        ledger.verify("a")
+        policy.view(ledger.current, 0.0)
+    ledger.verify("\nrest")
     assert policy.view(ledger.current, 0.0).committed == 0
-    ledger.finish("stop", Usage())
-    assert policy.view(ledger.current, 0.0) == View(12, 12)
+    ledger.finish("length", Usage())
+    assert policy.view(ledger.current, 0.0) == View(3001, 3001)
 
 
 def test_chunk_delivers_overdue_text_and_keeps_the_boundaries_where_they_were() -> None:

@@ -8,7 +8,7 @@ from icu4py.breakers import CharacterBreaker
 from gateway.policies.graphemes import MAX_CLUSTER, GraphemeSafePart, cluster_floor
 from gateway.policies.hold import HoldPart
 from gateway.policies.retract import RetractPart
-from protocol.events import OffsetUnit, Usage
+from protocol.events import OffsetUnit
 from protocol.ledger import Ledger
 from protocol.policy import View
 
@@ -52,13 +52,6 @@ def test_held_back_cluster_is_not_shown_by_a_policy_without_tail() -> None:
     ledger, policy = Ledger(), GraphemeSafePart(HoldPart())
     ledger.verify("a", tail="a")
     assert policy.view(ledger.current, 0.0) == View(0, 0)
-
-
-def test_last_cluster_leaves_when_the_part_is_complete() -> None:
-    ledger, policy = Ledger(), GraphemeSafePart(HoldPart())
-    ledger.verify(FAMILY)
-    ledger.finish("stop", Usage())
-    assert policy.view(ledger.current, 0.0) == View(5, 5)
 
 
 def test_endless_cluster_is_not_waited_for_for_ever() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.config import BUILT_IN_PROFILES
 from gateway.policies import SpecPolicy, resolve_policy
-from protocol.errors import ErrorCode, RequestError
+from protocol.errors import ErrorCode, PolicyError, RequestError
 from protocol.ledger import Ledger
 from protocol.policy import View
 from protocol.requests import Chunk, Hold, PolicySpec, StreamRetract
@@ -114,3 +114,33 @@ def test_policy_is_grapheme_safe_when_asked(spec: PolicySpec) -> None:
     ledger, policy = Ledger(), SpecPolicy(spec)
     ledger.verify("ab")
     assert policy.view(ledger.current, 0.0) == View(1, 1)
+
+
+class Panic(BaseException):
+    """As a library in Rust panics: no Exception."""
+
+
+@pytest.mark.parametrize("failure", [Panic, ValueError])
+def test_policy_that_fails_says_so_in_one_way(
+    monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
+) -> None:
+    def finder(_locale: str) -> object:
+        def find(_text: str) -> int:
+            raise failure("poison")
+
+        return find
+
+    monkeypatch.setattr("gateway.policies.chunk.FINDERS", {"sentence": finder})
+    ledger = Ledger()
+    ledger.verify("some text")
+    with pytest.raises(PolicyError, match="chunk"):
+        SpecPolicy(Chunk()).view(ledger.current, 0.0)
+
+
+def test_policy_lets_the_process_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def finder(_locale: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gateway.policies.chunk.FINDERS", {"sentence": finder})
+    with pytest.raises(KeyboardInterrupt):
+        SpecPolicy(Chunk()).view(Ledger().current, 0.0)
