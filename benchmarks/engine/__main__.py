@@ -84,7 +84,8 @@ async def _run(options: argparse.Namespace, plan: Plan, servers: ExitStack) -> R
             report.absent[peer.name] = str(error)
             del columns[peer.name]
     if wetink.name in columns:
-        columns[bars.DRAFTED] = Column(bars.DRAFTED, wetink, speculate=True)
+        columns[bars.NGRAM] = Column(bars.NGRAM, wetink, drafter="ngram")
+        columns[bars.DRAFTED] = Column(bars.DRAFTED, wetink, drafter="combined")
     for name in options.only:
         _say(name)
         rows = await MEASURES[name](columns, plan)

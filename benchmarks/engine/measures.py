@@ -69,7 +69,7 @@ async def prefill(columns: Columns, plan: Plan) -> list[Row]:
         answer = (await column.ask([workloads.long_prompt()]))[0]
         return {row.name: answer.prompt_tokens / answer.first_s}
 
-    measured = [column for column in columns.values() if not column.speculate]
+    measured = [column for column in columns.values() if column.drafter is None]
     await alternate(measured, plan.repeats, turn, [row], warm_up=True)
     return [row]
 
@@ -91,9 +91,7 @@ async def copying(columns: Columns, plan: Plan) -> list[Row]:
             figures |= _acceptance(f"drafts accepted, {name}", answers)
         return figures
 
-    await alternate(
-        _some(columns, bars.PLAIN, bars.DRAFTED), plan.repeats, turn, rows, warm_up=True
-    )
+    await alternate(_some(columns, *bars.OURS), plan.repeats, turn, rows, warm_up=True)
     return rows
 
 

@@ -6,12 +6,12 @@ import statistics
 
 import msgspec
 
-from benchmarks.engine.bars import DRAFTED, PEERS, PLAIN
+from benchmarks.engine.bars import OURS, PEERS
 from benchmarks.engine.machine import Machine
 from benchmarks.engine.measures import Plan
 from benchmarks.engine.rounds import Row, Verdict
 
-COLUMNS = (PLAIN, DRAFTED, *PEERS)
+COLUMNS = (*OURS, *PEERS)
 QUIET = 0.9
 """With less of the machine idle before the run, its figures say little."""
 

@@ -24,10 +24,10 @@ class Column(NamedTuple):
 
     name: str
     peer: Peer
-    speculate: bool = False
+    drafter: str | None = None
 
     async def ask(self, requests: Sequence[Request]) -> list[Answer]:
-        return await self.peer.ask([r._replace(speculate=self.speculate) for r in requests])
+        return await self.peer.ask([r._replace(drafter=self.drafter) for r in requests])
 
 
 class Verdict(msgspec.Struct, frozen=True):

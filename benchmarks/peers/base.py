@@ -24,8 +24,8 @@ class Request(NamedTuple):
     """Say exactly `max_tokens` tokens."""
     long: bool = False
     """Prompt and answer together exceed `SHORT_CONTEXT` tokens."""
-    speculate: bool = False
-    """Let the n-gram drafter propose; Wetink only."""
+    drafter: str | None = None
+    """Who drafts; None: nobody does. Wetink only."""
     prediction: str | None = None
     """Text the answer will largely repeat; Wetink only."""
 

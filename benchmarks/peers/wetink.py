@@ -56,9 +56,9 @@ class Wetink:
             "ignore_eos": request.ignore_eos,
             "temperature": 0,
             "policy": "hold",
-            "draft": {"drafter": "ngram"} if request.speculate else {"length": 0},
+            "draft": {"drafter": request.drafter} if request.drafter else {"length": 0},
         }
-        if request.speculate and request.prediction is not None:
+        if request.drafter and request.prediction is not None:
             body["prediction"] = request.prediction
         exchange = await post(self._port, "/v1/streams", body)
         commits = [
