@@ -106,7 +106,9 @@ class HandBackend:
             ModelInfo(id="other", context_length=self._context_length),
         ]
 
-    async def generate(self, stream: str, request: GenerationRequest, sink: Sink) -> Admission:
+    async def generate(
+        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+    ) -> Admission:
         words = len((request.prompt or "").split())
         if words >= self._context_length:
             raise RequestError(
