@@ -119,6 +119,8 @@ class HandBackend:
         self.requests[stream] = request
         self._sinks[stream] = sink
         self.admitted.put_nowait(stream)
+        if want_drafts:
+            self.want_drafts(stream, True)
         return Admission(prompt_tokens=words, seed=request.seed)
 
     def cancel(self, stream: str) -> None:
