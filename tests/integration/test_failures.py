@@ -40,6 +40,8 @@ POLICIES: tuple[str | wetink.StreamRetract | wetink.Chunk, ...] = (
     wetink.Chunk(unit="word", tail=True),
     wetink.StreamRetract(max_tail=5, grapheme_safe=True),
 )
+HUNGRY_PROMPT = "ink " * 100_000
+"""Far over the context. To find that out, the engine needs memory it may not have any more."""
 LIMITS = SupervisionConfig(answer_s=1.5, max_restarts=1_000_000, restart_delay_s=0.0)
 
 
@@ -53,7 +55,10 @@ class Read(NamedTuple):
 
 @pytest.fixture(scope="module")
 def backend() -> LocalBackend:
-    return LocalBackend(EngineConfig(adaptive_draft=False, draft_length=4), LIMITS)
+    engine = EngineConfig(
+        adaptive_draft=False, draft_length=4, kv_memory_mib=64, context_length=256
+    )
+    return LocalBackend(engine, LIMITS)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -157,12 +162,21 @@ async def strike(url: str, backend: LocalBackend, fault: str, commits: int) -> l
     pid = backend.engine_pid
     assert pid is not None
     FAULTS[fault](pid)
+    if fault == "starve":
+        await devour(url)
     read = await reading
     if fault == "starve" and backend.engine_pid == pid:
         feed(pid)
-    elif fault == "stop" and backend.engine_pid == pid:
-        kill(pid)  # it was struck after its last token, which nobody waits for
     return read
+
+
+async def devour(url: str) -> None:
+    """A request that an engine without memory dies of. It waits for the next one, which refuses it
+    as any engine does.
+    """
+    async with httpx.AsyncClient(base_url=url, timeout=200) as http:
+        answer = await http.post("/v1/streams", json={"prompt": HUNGRY_PROMPT})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_exceeded")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
