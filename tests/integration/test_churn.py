@@ -34,7 +34,8 @@ class Footprint(NamedTuple):
     tasks: int
     descriptors: int
     engine_descriptors: int
-    live_streams: int
+    readiness: int
+    """HTTP status."""
     memory_mib: int
     engine_memory_mib: int
 
@@ -49,22 +50,23 @@ def memory_mib(pid: int) -> int:
 
 
 async def cycle(url: str, number: int) -> None:
-    """Reads a little of a stream, then cancels it or leaves without a word."""
+    """Reads a stream to its end, or cancels it, or leaves without a word."""
     transport: TransportName = "websocket" if number % 2 else "sse"
+    cut = number % 5 != 0
     stream = wetink.stream(
         url,
         prompt=f"Chapter {number}. It was",
         policy=POLICIES[number % len(POLICIES)],
-        max_tokens=8,
+        max_tokens=64 if cut else 8,  # a stream that is cut has to be running still
         ignore_eos=True,
         transport=transport,
     )
     async with stream as reading:
-        if number % 3 == 0:
-            await reading.cancel()
-        if number % 5 == 0:
+        if not cut:
             async for _ in reading:
                 pass
+        elif number % 3 == 0:
+            await reading.cancel()
 
 
 async def cycles(url: str, first: int, count: int) -> None:
