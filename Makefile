@@ -10,12 +10,13 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test soak check model clean bench-engine
+.PHONY: help setup serve test test-heavy soak check model clean bench-engine
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
 	@echo 'make serve   set up and start the gateway on 127.0.0.1:8000 (ARGS="--port 9000 …")'
 	@echo 'make test    set up what tests need and run all of them, Python and JavaScript'
+	@echo 'make test-heavy   what takes minutes: failures at many moments, thousands of readers'
 	@echo 'make soak    500 random combinations against plain runs, hours (ARGS="--minutes 60 --seed 2 …")'
 	@echo 'make bench-engine   Wetink and its peers side by side; the first run installs the peers (30 minutes)'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
@@ -28,6 +29,10 @@ serve: setup
 
 test: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node model
 	@scripts/run_tests.sh $(BIN)/python clients/js
+
+# WETINK_TEST_CYCLES=10000 for the long run of readers that come and go.
+test-heavy: $(STAMPS)/engine $(STAMPS)/test model
+	@$(BIN)/python -m pytest -m heavy
 
 # Goes on where it was stopped: .soak.jsonl says what was done.
 soak: $(STAMPS)/engine $(STAMPS)/test model

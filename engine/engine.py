@@ -369,7 +369,7 @@ class Engine:
                 continue
             try:
                 events += self._advance(sequence, draft, verdict)
-            except IntegrityError:
+            except (IntegrityError, MemoryError):
                 raise
             except Exception as error:
                 # A fault met by one request is no reason to end the others.

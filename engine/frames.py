@@ -2,8 +2,8 @@
 behind a 4-byte big-endian length.
 
 Engine to gateway: `Loading`*, then `Ready` or `Fatal`, then one `Step` per draft and one per
-verification, with `Accepted` / `Rejected` answering each `Start`. Gateway to engine: `Start`,
-`Cancel`, `WantDrafts`.
+verification, with `Accepted` / `Rejected` answering each `Start` and `Pong` each `Ping`. Gateway to
+engine: `Start`, `Cancel`, `WantDrafts`, `Ping`.
 
 The events of a `Step` are maps whose names and tags are those of gateway/backends/base.py, so that
 the gateway decodes them straight into its own types.
@@ -47,7 +47,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Running totals of one stream, in tokens; `steps` counts verification steps.
 
-    They go on across engines: `Start` carries those that the last engine reported.
+    They go on across engines: `Start` carries those that the last engine reported. Only
+    `cached_prompt` is this engine's own; the gateway keeps the first engine's.
     """
 
     prompt: int = 0
@@ -150,7 +151,18 @@ class Fatal(_Frame, frozen=True, tag="fatal"):
     message: str
 
 
-FromEngine: TypeAlias = Step | Accepted | Rejected | Loading | Ready | Fatal
+class Pong(_Frame, frozen=True, tag="pong"):
+    """Answers a `Ping` at once, whatever the engine is doing: only a process that is stopped, or
+    whose threads cannot run, does not.
+
+    `busy_s`: for how long the step, or the encoding of a prompt, that is under way has been; 0
+    without one. A long step is busy for its length, an endless loop for ever.
+    """
+
+    busy_s: float
+
+
+FromEngine: TypeAlias = Step | Accepted | Rejected | Loading | Ready | Fatal | Pong
 
 
 class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
@@ -192,4 +204,8 @@ class WantDrafts(_Frame, frozen=True, tag="want_drafts"):
     wanted: bool
 
 
-ToEngine: TypeAlias = Start | Cancel | WantDrafts
+class Ping(_Frame, frozen=True, tag="ping"):
+    """Asks for a `Pong`."""
+
+
+ToEngine: TypeAlias = Start | Cancel | WantDrafts | Ping

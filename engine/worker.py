@@ -1,8 +1,9 @@
 """The engine's process: frames from the gateway in, engine steps, frames out.
 
 `python -m engine.worker --socket PATH --config JSON`, started by the gateway. Three threads: the
-main one runs the engine, one reads the socket, one turns prompts into tokens. The process ends with
-its gateway: when the socket closes and, on Linux, when the kernel says that the parent is gone.
+main one runs the engine, one reads the socket and answers pings, one turns prompts into tokens. The
+process ends with its gateway: when the socket closes and, on Linux, when the kernel says that the
+parent is gone.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, assert_never
 
 import msgspec
@@ -34,6 +37,8 @@ from engine.frames import (
     Fatal,
     FromEngine,
     Loading,
+    Ping,
+    Pong,
     Ready,
     Rejected,
     Start,
@@ -43,6 +48,8 @@ from engine.frames import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from engine.text.prompts import Encoded
 
 EXIT_FAILED = 70
@@ -58,6 +65,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ToEngine)
 
 Progress: TypeAlias = Callable[[str, float | None], None]
+ForStream: TypeAlias = Start | Cancel | WantDrafts
+"""What the engine itself is told."""
 
 
 class EngineLike(Protocol):
@@ -88,35 +97,61 @@ class _Prompt(NamedTuple):
     outcome: Encoded | Exception
 
 
+class _Work:
+    """For how long the engine's threads have been at what they are doing now.
+
+    Each thread writes its own entry, the reader of the socket only looks.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, float | None] = {"step": None, "prompt": None}
+
+    @contextmanager
+    def under_way(self, what: str) -> Generator[None]:
+        self._since[what] = time.monotonic()
+        try:
+            yield
+        finally:
+            self._since[what] = None
+
+    def busy_s(self) -> float:
+        """Of the longest, in seconds; 0 when there is nothing to do."""
+        now = time.monotonic()
+        return max(0.0 if since is None else now - since for since in self._since.values())
+
+
 class _Link:
-    """The socket. `send` and `receive` are for the main thread; other threads fill the inbox,
-    bounded by what the gateway admits at once.
+    """The socket. `receive` is for the main thread; other threads fill the inbox, bounded by what
+    the gateway admits at once. `send` is for any.
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.work = _Work()
         self._socket = sock
         self._buffer = bytearray()
-        self._inbox: queue.SimpleQueue[ToEngine | _Prompt | None] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._inbox: queue.SimpleQueue[ForStream | _Prompt | None] = queue.SimpleQueue()
         self._finished = threading.Event()
         threading.Thread(target=self._read, name="gateway reader", daemon=True).start()
 
     def send(self, frame: FromEngine) -> None:
         """Blocks while the gateway is behind. Raises `GatewayGoneError`."""
-        _encoder.encode_into(frame, self._buffer, LENGTH_PREFIX_BYTES)
-        size = len(self._buffer) - LENGTH_PREFIX_BYTES
-        if size > MAX_FRAME_BYTES:
-            raise EngineError(f"an outgoing frame is over {MAX_FRAME_BYTES} bytes")
-        self._buffer[:LENGTH_PREFIX_BYTES] = size.to_bytes(LENGTH_PREFIX_BYTES, "big")
-        try:
-            self._socket.sendall(self._buffer)
-        except OSError as error:
-            raise GatewayGoneError from error
+        with self._sending:
+            _encoder.encode_into(frame, self._buffer, LENGTH_PREFIX_BYTES)
+            size = len(self._buffer) - LENGTH_PREFIX_BYTES
+            if size > MAX_FRAME_BYTES:
+                raise EngineError(f"an outgoing frame is over {MAX_FRAME_BYTES} bytes")
+            self._buffer[:LENGTH_PREFIX_BYTES] = size.to_bytes(LENGTH_PREFIX_BYTES, "big")
+            try:
+                self._socket.sendall(self._buffer)
+            except OSError as error:
+                raise GatewayGoneError from error
 
     def put(self, prompt: _Prompt) -> None:
         """For the thread that encodes prompts."""
         self._inbox.put(prompt)
 
-    def receive(self, *, wait: bool) -> ToEngine | _Prompt | None:
+    def receive(self, *, wait: bool) -> ForStream | _Prompt | None:
         """The next frame or prompt; None if there is none and `wait` is false.
 
         Raises `GatewayGoneError`.
@@ -138,18 +173,26 @@ class _Link:
         self._finished.set()
 
     def _read(self) -> None:
-        with self._socket.makefile("rb") as file:
-            try:
-                while len(prefix := file.read(LENGTH_PREFIX_BYTES)) == LENGTH_PREFIX_BYTES:
-                    size = int.from_bytes(prefix, "big")
-                    if size > MAX_FRAME_BYTES:
-                        raise EngineError(f"a frame of {size} bytes is over the limit")
-                    self._inbox.put(_decoder.decode(file.read(size)))
-            except (OSError, EngineError, msgspec.MsgspecError) as error:
-                log.error("gateway link broken: %s", error)
+        try:
+            self._take_frames()
+        except Exception as error:  # without its reader the engine could be told nothing any more
+            log.error("gateway link broken: %s", str(error) or type(error).__name__)
         self._inbox.put(None)
         if not self._finished.wait(EXIT_GRACE_S):
             os._exit(EXIT_FAILED)
+
+    def _take_frames(self) -> None:
+        """Until the gateway closes its end. Raises on a frame that cannot be read or answered."""
+        with self._socket.makefile("rb") as file:
+            while len(prefix := file.read(LENGTH_PREFIX_BYTES)) == LENGTH_PREFIX_BYTES:
+                size = int.from_bytes(prefix, "big")
+                if size > MAX_FRAME_BYTES:
+                    raise EngineError(f"a frame of {size} bytes is over the limit")
+                frame = _decoder.decode(file.read(size))
+                if isinstance(frame, Ping):
+                    self.send(Pong(self.work.busy_s()))
+                else:
+                    self._inbox.put(frame)
 
 
 def serve(sock: socket.socket, config: str, make_engine: EngineMaker) -> int:
@@ -192,11 +235,12 @@ def _run(engine: EngineLike, link: _Link) -> NoReturn:
     with _Intake(engine, link) as intake:
         while True:
             frame = link.receive(wait=not engine.has_work)
-            while frame is not None:
-                intake.take(frame)
-                frame = link.receive(wait=False)
-            if engine.has_work:
-                engine.step(link.send)
+            with link.work.under_way("step"):
+                while frame is not None:
+                    intake.take(frame)
+                    frame = link.receive(wait=False)
+                if engine.has_work:
+                    engine.step(link.send)
 
 
 class _Intake:
@@ -210,7 +254,7 @@ class _Intake:
         self._engine = engine
         self._link = link
         self._encoder = ThreadPoolExecutor(1, "prompt encoder")
-        self._behind: dict[str, list[ToEngine]] = {}
+        self._behind: dict[str, list[ForStream]] = {}
         """Frames that wait, by the stream whose prompt is being encoded."""
 
     def __enter__(self) -> _Intake:
@@ -219,7 +263,7 @@ class _Intake:
     def __exit__(self, *exception: object) -> None:
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
-    def take(self, frame: ToEngine | _Prompt) -> None:
+    def take(self, frame: ForStream | _Prompt) -> None:
         if isinstance(frame, _Prompt):
             self._add(frame)
             for waiting in self._behind.pop(frame.start.stream):
@@ -229,7 +273,7 @@ class _Intake:
         else:
             self._handle(frame)
 
-    def _handle(self, frame: ToEngine) -> None:
+    def _handle(self, frame: ForStream) -> None:
         match frame:
             case Start():
                 self._behind[frame.stream] = []
@@ -244,7 +288,8 @@ class _Intake:
     def _encode(self, start: Start) -> None:
         """On the encoder's thread."""
         try:
-            outcome: Encoded | Exception = self._engine.encode(start)
+            with self._link.work.under_way("prompt"):
+                outcome: Encoded | Exception = self._engine.encode(start)
         except Exception as error:  # whatever it is, it is this one request's
             outcome = error
         self._link.put(_Prompt(start, outcome))
@@ -257,8 +302,8 @@ class _Intake:
             self._link.send(self._engine.add(start, outcome))
         except EngineRequestError as error:
             self._link.send(Rejected(start.stream, error.code, error.message, error.param))
-        except (EngineError, GatewayGoneError):
-            raise
+        except (EngineError, GatewayGoneError, MemoryError):
+            raise  # not this request's fault: the process cannot go on
         except Exception as error:
             log.exception("stream %s could not be started", start.stream)
             message = f"the engine could not start this request: {type(error).__name__}"
@@ -327,8 +372,10 @@ def main() -> int:
     # microseconds.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # Ctrl-C reaches the whole terminal's group; when to stop is the gateway's decision.
+    # Ctrl-C reaches the whole terminal's group, and a service manager's SIGTERM every process of
+    # the service; when to stop is the gateway's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _die_with_parent()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(arguments.socket)

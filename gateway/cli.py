@@ -153,7 +153,7 @@ def _backend(config: GatewayConfig) -> Backend:
     _require_engine()
     if config.engine.model in (None, EMBEDDED_MODEL):
         _pull_quietly()
-    return LocalBackend(config.engine, on_progress=LoadingBar())
+    return LocalBackend(config.engine, config.supervision, on_progress=LoadingBar())
 
 
 def _announce(url: str, backend: Backend) -> None:

@@ -40,6 +40,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     allowed_hosts: list[str] | None = None
     """Names the `Host` header may have ("*": any). None: on a loopback address only loopback names,
     which keeps a hostile page from reaching the gateway by rebinding its own name; else any."""
+    drain_s: Annotated[float, Meta(ge=0.0)] = 20.0
+    """How long live streams may go on after a SIGTERM. SIGINT, and a second SIGTERM, end them at
+    once."""
     shutdown_s: _Seconds = 5.0
     """How long connections get to end when the gateway stops."""
     access_log: bool = False
@@ -123,6 +126,25 @@ class EngineConfig(
     prefix_cache: bool | None = None
 
 
+class SupervisionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the local backend takes its engine for dead or hung, and how often it starts another."""
+
+    start_s: _Seconds = 300.0
+    """How long an engine may load without reporting progress."""
+    answer_s: _Seconds = 10.0
+    """How long a running engine may leave the gateway's pings unanswered. It answers while it
+    computes; one that does not is stopped, or out of memory, or stuck in foreign code."""
+    step_s: _Seconds = 60.0
+    """How long one step, or the encoding of one prompt, may take: longer is an endless loop."""
+    cancel_s: _Seconds = 5.0
+    """How long a cancelled stream waits for its engine to end it, before the gateway does."""
+    max_restarts: Annotated[int, Meta(ge=0)] = 5
+    """In `restart_window_s`; with more, what is wrong will not go away by itself."""
+    restart_window_s: _Seconds = 60.0
+    restart_delay_s: Annotated[float, Meta(ge=0.0)] = 0.1
+    """Before the first restart; doubles with each one in the window."""
+
+
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -130,6 +152,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     policies: PoliciesConfig = PoliciesConfig()
     backend: BackendConfig = BackendConfig()
     engine: EngineConfig = EngineConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
 
     @classmethod
     def load(

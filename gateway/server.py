@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import socket
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+import threading
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -18,17 +20,19 @@ from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
+    from types import FrameType
 
     from starlette.applications import Starlette
 
     from gateway.backends.base import Backend
     from gateway.clock import Clock
-    from gateway.config import GatewayConfig
+    from gateway.config import GatewayConfig, ServerConfig
     from gateway.service import Gateway
 
 WS_PING_S = 20.0
 """A WebSocket peer that answers no ping for so long is gone."""
 BACKLOG = 1024
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _HttpProtocol(HttpToolsProtocol):
@@ -53,13 +57,16 @@ class Server(uvicorn.Server):
     """Tells the gateway before it waits for connections, so that there is an end to wait for."""
 
     def __init__(
-        self, app: Starlette, config: uvicorn.Config, *, shutdown_s: float, signals: bool
+        self, app: Starlette, config: uvicorn.Config, settings: ServerConfig, *, signals: bool
     ) -> None:
         super().__init__(config)
         self._app = app
-        self._shutdown_s = shutdown_s
+        self._settings = settings
         self._signals = signals
         self._listening = asyncio.Event()
+        self._drains = False
+        self._hurry = asyncio.Event()
+        """Whoever asked for the end does not want to wait for streams to finish."""
 
     @property
     def gateway(self) -> Gateway:
@@ -72,16 +79,47 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        with super().capture_signals() if self._signals else nullcontext():
+        """uvicorn would raise the signal again at the end: no stop would look like a success."""
+        if not self._signals or threading.current_thread() is not threading.main_thread():
             yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM lets streams finish; a second one, and Ctrl-C, do not."""
+        if self.should_exit or sig == signal.SIGINT:
+            # From within a signal handler nothing else wakes a loop that waits.
+            asyncio.get_running_loop().call_soon_threadsafe(self._hurry.set)
+        self._drains = True
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self.gateway.end_streams(self._shutdown_s)
+        if self._drains:
+            await self._drain()
+        await self.gateway.end_streams(self._settings.shutdown_s)
         await super().shutdown(sockets)
+
+    async def _drain(self) -> None:
+        """Connections are still accepted: a probe has to see `/readyz` turn, readers may resume."""
+        drained = asyncio.create_task(self.gateway.drain())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait(
+            [drained, hurry],
+            timeout=self._settings.drain_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        drained.cancel()
+        hurry.cancel()
+        await asyncio.wait([drained, hurry])
 
 
 def make_server(
@@ -110,7 +148,7 @@ def make_server(
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
     )
-    return Server(app, uvicorn_config, shutdown_s=settings.shutdown_s, signals=signals)
+    return Server(app, uvicorn_config, settings, signals=signals)
 
 
 def bind(config: GatewayConfig) -> socket.socket:

@@ -13,7 +13,7 @@ import msgspec
 from gateway.clock import Clock, LoopClock
 from gateway.config import GatewayConfig, profiles_of
 from gateway.errors import BackendError
-from gateway.policies import resolve_policy
+from gateway.policies import SpecPolicy, resolve_policy
 from gateway.streams import Stream, StreamRegistry
 from protocol.errors import ErrorCode, RequestError
 
@@ -47,6 +47,7 @@ class Gateway:
         self.started_at = int(self.wall_clock())
         self.start_failure: BackendError | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._draining = False
         self._stopped = asyncio.Event()
 
     @property
@@ -56,7 +57,7 @@ class Gateway:
     @property
     def status(self) -> str:
         """Whether a generation could begin now, in one word: "ready", or why not."""
-        if self._stopped.is_set():
+        if self._draining or self._stopped.is_set():
             return "stopping"
         if self.start_failure is not None:
             return "failed"
@@ -76,6 +77,14 @@ class Gateway:
             await asyncio.gather(self._starting, return_exceptions=True)
         await self.backend.stop()
         self.streams.close()
+
+    async def drain(self) -> None:
+        """Takes no new stream any more; returns when the last one has ended. Its readers may come
+        back meanwhile.
+        """
+        self._draining = True
+        self.streams.close_door()
+        await self.streams.idle()
 
     def shut_down(self) -> None:
         """Every stream ends with `shutting_down`, so that connections can close. Idempotent."""
@@ -113,7 +122,7 @@ class Gateway:
 
         Raises RequestError, or BackendError while there is none.
         """
-        if self._stopped.is_set():
+        if self.status == "stopping":
             raise BackendError(
                 "the gateway is shutting down", ErrorCode.SHUTTING_DOWN, retryable=True
             )
@@ -137,7 +146,8 @@ class Gateway:
         """Begins a generation. Raises RequestError or BackendError when it cannot be."""
         seed = secrets.randbits(SEED_BITS) if request.seed is None else request.seed
         resolved = msgspec.structs.replace(request, model=self.model(request.model).id, seed=seed)
-        return await self.streams.start(resolved)
+        policy = SpecPolicy(self.policy(request.policy), request.offsets)
+        return await self.streams.start(resolved, want_drafts=policy.wants_drafts)
 
     async def _start_backend(self) -> None:
         try:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Running totals of one stream, in tokens; `steps` counts verification steps."""
+    """Running totals of one stream, in tokens; `steps` counts verification steps.
+
+    They go on when an engine is restarted. `cached_prompt` stays what the first engine found in its
+    cache: what a restart computes again is no work its user asked for.
+    """
 
     prompt: int = 0
     cached_prompt: int = 0
@@ -96,17 +100,21 @@ class Backend(Protocol):
 
     def models(self) -> list[ModelInfo]: ...
 
-    async def generate(self, stream: str, request: GenerationRequest, sink: Sink) -> Admission:
+    async def generate(
+        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+    ) -> Admission:
         """Admit and begin one generation; events go to `sink` until `Finished` or `Failed`.
 
-        `request.model` has been resolved to one of `models()`. Raises `RequestError` (for the user)
-        when it
-        cannot run, in which case `sink` is never called. `sink` may be called before this returns.
+        `request.model` has been resolved to one of `models()`. `want_drafts`: until
+        `Backend.want_drafts` says otherwise. Raises `RequestError` (for the user) when it cannot
+        run, in which case `sink` is never called. `sink` may be called before this returns.
         """
         ...
 
     def cancel(self, stream: str) -> None:
-        """Idempotent. The stream still ends with `Finished("cancelled")` through its sink."""
+        """Idempotent. The stream still ends with `Finished("cancelled")` through its sink, in
+        bounded time.
+        """
         ...
 
     def want_drafts(self, stream: str, wanted: bool) -> None:

@@ -28,6 +28,7 @@ from gateway.backends.base import (
 from gateway.errors import ConfigError
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import FinishReason
+from protocol.text import common_prefix_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,10 +51,12 @@ class Step(msgspec.Struct, frozen=True):
 class _Playing:
     """One generation under way."""
 
-    def __init__(self, sink: Sink, prompt_tokens: int) -> None:
+    def __init__(self, sink: Sink, prompt_tokens: int, *, wants_drafts: bool) -> None:
         self.sink = sink
         self.prompt_tokens = prompt_tokens
-        self.wants_drafts = False
+        self.wants_drafts = wants_drafts
+        self.tail = ""
+        """As the sink was told last: a beginning of the trace's own tail."""
         self.committed_tokens = 0
         self.steps = 0
         self.task: asyncio.Task[None] | None = None
@@ -62,6 +65,15 @@ class _Playing:
         return TokenCounts(
             prompt=self.prompt_tokens, completion=self.committed_tokens, steps=self.steps
         )
+
+    def drafted(self, event: Drafted) -> Drafted | None:
+        """What of it is to be said. Without a reader for drafts only this: that text which one was
+        shown before is gone.
+        """
+        if self.wants_drafts:
+            return event
+        same = common_prefix_length(self.tail, event.tail)
+        return Drafted(self.tail[:same], cause=event.cause) if same < len(self.tail) else None
 
 
 class ScriptedBackend:
@@ -103,7 +115,9 @@ class ScriptedBackend:
             for name in self._traces
         ]
 
-    async def generate(self, stream: str, request: GenerationRequest, sink: Sink) -> Admission:
+    async def generate(
+        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+    ) -> Admission:
         prompt_tokens = _prompt_words(request)
         if prompt_tokens >= CONTEXT_LENGTH:
             raise RequestError(
@@ -113,7 +127,7 @@ class ScriptedBackend:
                 "prompt" if request.prompt is not None else "messages",
             )
         assert request.model is not None
-        playing = _Playing(sink, prompt_tokens)
+        playing = _Playing(sink, prompt_tokens, wants_drafts=want_drafts)
         self._playing[stream] = playing
         playing.task = asyncio.create_task(self._play(stream, self._traces[request.model]))
         return Admission(prompt_tokens=prompt_tokens, seed=request.seed)
@@ -134,10 +148,15 @@ class ScriptedBackend:
         for round_ in range(1, self._repeat + 1):
             for step in trace:
                 await asyncio.sleep(step.after_s / self._speed)
-                match step.event:
-                    case Drafted() if not playing.wants_drafts:
-                        continue
-                    case Verified(tokens=tokens):
+                event = step.event
+                match event:
+                    case Drafted():
+                        event = playing.drafted(event)
+                        if event is None:
+                            continue
+                        playing.tail = event.tail
+                    case Verified(tail=tail, tokens=tokens):
+                        playing.tail = tail
                         playing.committed_tokens += len(tokens)
                         playing.steps += 1
                     case Finished() if round_ < self._repeat:
@@ -148,11 +167,11 @@ class ScriptedBackend:
                         return
                     case Failed():
                         self._playing.pop(stream, None)
-                        playing.sink(step.event)
+                        playing.sink(event)
                         return
                     case _:
                         pass
-                playing.sink(step.event)
+                playing.sink(event)
         self._playing.pop(stream, None)
         playing.sink(Finished(FinishReason.STOP, playing.counts()))
 

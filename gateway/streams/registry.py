@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -47,13 +48,16 @@ class StreamRegistry:
         self._finished: OrderedDict[str, tuple[Stream, Timer]] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def live(self) -> int:
         return len(self._live)
 
-    async def start(self, request: GenerationRequest) -> Stream:
-        """Begins a generation. `request.model` and `request.seed` are set.
+    async def start(self, request: GenerationRequest, *, want_drafts: bool = False) -> Stream:
+        """Begins a generation. `request.model` and `request.seed` are set; `want_drafts`: whether
+        its first reader will show drafts.
 
         Raises RequestError when it cannot run, BackendError when nothing can.
         """
@@ -69,6 +73,7 @@ class StreamRegistry:
         stream = Stream(
             secrets.token_urlsafe(16),
             request,
+            want_drafts=want_drafts,
             epoch=self.epoch,
             model=request.model,
             backend=self._backend,
@@ -78,10 +83,13 @@ class StreamRegistry:
             on_end=self._keep,
         )
         self._live[stream.id] = stream
+        self._idle.clear()
         try:
-            admission = await self._backend.generate(stream.id, request, stream.accept)
+            admission = await self._backend.generate(
+                stream.id, request, stream.accept, want_drafts=want_drafts
+            )
         except BaseException:
-            self._live.pop(stream.id, None)
+            self._remove(stream)
             self._backend.cancel(stream.id)
             raise
         if admission.seed is not None:
@@ -120,9 +128,17 @@ class StreamRegistry:
         kept = [stream for stream, _ in self._finished.values()]
         return [each for stream in (*self._live.values(), *kept) for each in stream.attachments]
 
+    def close_door(self) -> None:
+        """No new stream begins; those there are go on."""
+        self._closed = True
+
+    async def idle(self) -> None:
+        """Returns when no stream generates."""
+        await self._idle.wait()
+
     def shut_down(self) -> None:
         """Ends every stream with `shutting_down`; no new one begins."""
-        self._closed = True
+        self.close_door()
         for stream in list(self._live.values()):
             stream.fail(ErrorCode.SHUTTING_DOWN, "the gateway is shutting down", retryable=True)
 
@@ -132,8 +148,13 @@ class StreamRegistry:
             timer.cancel()
         self._finished.clear()
 
-    def _keep(self, stream: Stream) -> None:
+    def _remove(self, stream: Stream) -> None:
         self._live.pop(stream.id, None)
+        if not self._live:
+            self._idle.set()
+
+    def _keep(self, stream: Stream) -> None:
+        self._remove(stream)
         timer = self._clock.call_at(
             self._clock.now() + self._delivery.retention_s, lambda: self._expire(stream.id)
         )

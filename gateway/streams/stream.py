@@ -39,6 +39,7 @@ class Stream:
         stream_id: str,
         request: GenerationRequest,
         *,
+        want_drafts: bool,
         epoch: int,
         model: str,
         backend: Backend,
@@ -47,6 +48,7 @@ class Stream:
         delivery: DeliveryConfig,
         on_end: Callable[[Stream], None],
     ) -> None:
+        """`want_drafts`: as its backend is told when it begins, before there is a reader."""
         self.id = stream_id
         self.epoch = epoch
         self.model = model
@@ -61,6 +63,8 @@ class Stream:
         self._on_end = on_end
         self._wanting_drafts = 0
         """How many attachments show drafts."""
+        self._drafts_wanted = want_drafts
+        """What the backend knows of that."""
         self._grace: Timer | None = None
 
     @property
@@ -143,8 +147,7 @@ class Stream:
         attachment.open(cursor)
         self.attachments.append(attachment)
         self._cancel_grace()
-        if policy.wants_drafts:
-            self._count_wanting_drafts(+1)
+        self._count_wanting_drafts(+1 if policy.wants_drafts else 0)
         return attachment
 
     def begin_grace(self) -> None:
@@ -183,16 +186,16 @@ class Stream:
 
     def _detach(self, attachment: Attachment) -> None:
         self.attachments.remove(attachment)
-        if attachment.policy.wants_drafts:
-            self._count_wanting_drafts(-1)
+        self._count_wanting_drafts(-1 if attachment.policy.wants_drafts else 0)
         if not self.attachments:
             self.begin_grace()
 
     def _count_wanting_drafts(self, change: int) -> None:
-        before = self._wanting_drafts
         self._wanting_drafts += change
-        if not self.ended and bool(before) != bool(self._wanting_drafts):
-            self._backend.want_drafts(self.id, self._wanting_drafts > 0)
+        wanted = self._wanting_drafts > 0
+        if not self.ended and wanted != self._drafts_wanted:
+            self._drafts_wanted = wanted
+            self._backend.want_drafts(self.id, wanted)
 
     def _cancel_grace(self) -> None:
         if self._grace is not None:

@@ -6,12 +6,17 @@ the token's id being the code point.
 
     model   "fatal": says Fatal and ends; "exit": ends without connecting;
             "garbage": sends data that is not a frame; "deaf": does not end when its gateway is gone
+            "hidden": does not connect; "mute": connects and says nothing
     say     commits the text in three verifications, each after a draft whose end is wrong
     stall   commits the first half, drafts the rest and waits; continued by a restarted engine, it
             goes on to the end
     echo    commits the frame it was started with, as JSON
     wait    commits nothing, until it is cancelled; then all of its text, if drafts were wanted
     leave   as stall, but closes the socket instead, and does not end
+    hang    as stall, but then nothing of the process runs any more: it answers no ping
+    loop    as stall, but then says to every ping that it has been at one step for an hour
+    inch    commits four characters at its start and with each ping
+    bomb    ends the process as kill -9 would with the next ping
     crash   ends the process as kill -9 would
     refuse  is rejected
 """
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
 
 SEED = 1234
 EXIT_STATUS = 3
+CACHED_AT_FIRST, CACHED_LATER = 2, 7
+"""Prompt tokens found in the cache, by streams that begin here and by those that are continued."""
 
 
 def pieces(text: str, count: int) -> list[str]:
@@ -62,6 +69,8 @@ class ScriptedEngine:
         self._waiting: dict[str, frames.Start] = {}
         self._wants: dict[str, bool] = {}
         self._counts: dict[str, frames.TokenCounts] = {}
+        self._inching: dict[str, frames.Start] = {}
+        self._busy_s = 0.0
 
     def send(self, frame: frames.FromEngine) -> None:
         data = msgspec.msgpack.encode(frame)
@@ -85,6 +94,10 @@ class ScriptedEngine:
                         self.end_waiting(waiting)
                 case frames.WantDrafts():
                     self._wants[frame.stream] = frame.wanted
+                case frames.Ping():
+                    self.send(frames.Pong(self._busy_s))
+                    for inching in list(self._inching.values()):
+                        self.inch(inching)
 
     def start(self, start: frames.Start) -> None:
         word, _, text = (start.prompt or "").partition(" ")
@@ -100,7 +113,8 @@ class ScriptedEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         seed = SEED if start.sampling.seed is None else start.sampling.seed
         self.send(frames.Accepted(start.stream, len(start.prompt or ""), seed))
-        self._counts[start.stream] = start.counts
+        cached = CACHED_LATER if done else CACHED_AT_FIRST
+        self._counts[start.stream] = msgspec.structs.replace(start.counts, cached_prompt=cached)
         rest = text[len(done) :]
         if word == "wait":
             self._waiting[start.stream] = start
@@ -108,17 +122,41 @@ class ScriptedEngine:
         elif word == "echo":
             self.verify(start.stream, msgspec.json.encode(msgspec.structs.asdict(start)).decode())
             self.finish(start, "stop", 0)
-        elif word in ("stall", "leave") and not done:
+        elif word in ("inch", "bomb"):
+            self._inching[start.stream] = start
+            if word == "inch":
+                self.inch(start)
+        elif word in ("stall", "leave", "hang", "loop") and not done:
             half = rest[: len(rest) // 2]
             self.verify(start.stream, half)
             self.draft(start.stream, rest[len(half) :])
             if word == "leave":
                 self._socket.shutdown(socket.SHUT_RDWR)
                 signal.pause()
+            elif word == "hang":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            elif word == "loop":
+                self._busy_s = 3600.0
         else:
             for piece in pieces(rest, 3):
                 self.draft(start.stream, piece[:1] + "?")
                 self.verify(start.stream, piece, "draft_rejected")
+            self.finish(start, "stop", len(text))
+
+    def inch(self, start: frames.Start) -> None:
+        """Four characters more; a bomb goes off."""
+        word, _, text = (start.prompt or "").partition(" ")
+        if word == "bomb":
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = start.committed_chars
+        piece = text[done : done + 4]
+        self.verify(start.stream, piece)
+        committed = [*start.committed, *map(ord, piece)]
+        self._inching[start.stream] = msgspec.structs.replace(
+            start, committed=committed, committed_chars=len(committed)
+        )
+        if len(committed) == len(text):
+            del self._inching[start.stream]
             self.finish(start, "stop", len(text))
 
     def end_waiting(self, start: frames.Start) -> None:
@@ -150,12 +188,16 @@ def main() -> int:
     model = msgspec.json.decode(arguments.config).get("model")
     if model == "exit":
         return EXIT_STATUS
+    if model == "hidden":
+        signal.pause()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(arguments.socket)
         engine = ScriptedEngine(sock)
         if model == "fatal":
             engine.send(frames.Fatal("invalid_config", "dtype: no such thing"))
             return EXIT_STATUS
+        if model == "mute":
+            signal.pause()
         if model == "garbage":
             sock.sendall(b"\x00\x00\x00\x01\xc1")
         engine.serve()

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from gateway.backends.base import BackendEvent, Drafted, Failed, Finished, Verified
-from gateway.backends.local import LocalBackend, RestartPolicy, process
-from gateway.backends.local.backend import MAX_CRASHES
+from gateway.backends.local import LocalBackend, process
 from gateway.backends.local.backend import WORKER as REAL_WORKER
-from gateway.config import EngineConfig
+from gateway.config import EngineConfig, SupervisionConfig
 from gateway.errors import BackendError
 from protocol.errors import ErrorCode, RequestError
 from protocol.ledger import Ledger
@@ -35,7 +35,7 @@ SAMPLING_FIELDS = (
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids"),
     *("ignore_eos", "frequency_penalty", "presence_penalty", "repetition_penalty"),
 )
-AT_ONCE = RestartPolicy(max_restarts=3, window_s=60.0, first_delay_s=0.0)
+QUICK = SupervisionConfig(answer_s=0.4, step_s=5.0, start_s=5.0, cancel_s=0.2, restart_delay_s=0.0)
 
 
 class Reader:
@@ -88,13 +88,13 @@ async def running(
     config: EngineConfig | None = None,
     worker: tuple[str, ...] = WORKER,
     progress: list[str] | None = None,
-    restarts: RestartPolicy = AT_ONCE,
+    limits: SupervisionConfig = QUICK,
 ) -> AsyncGenerator[LocalBackend]:
     backend = LocalBackend(
         config or EngineConfig(model=model),
+        limits,
         on_progress=None if progress is None else lambda phase, _: progress.append(phase),
         worker=worker,
-        restarts=restarts,
     )
     try:
         await backend.start()
@@ -310,7 +310,7 @@ async def test_backend_ends_a_stream_as_cancelled_when_the_engine_dies_before_it
 
 async def test_backend_gives_up_the_stream_that_engines_die_of_and_serves_the_others() -> None:
     async with running() as backend:
-        with pytest.raises(BackendError, match=f"{MAX_CRASHES} engines ended") as caught:
+        with pytest.raises(BackendError, match="engines end while they work on this") as caught:
             await backend.generate("a", ask("crash"), Reader())
         assert caught.value.code is ErrorCode.ENGINE_FAILED
         while not backend.ready:  # noqa: ASYNC110 - polled, as /readyz is
@@ -321,9 +321,146 @@ async def test_backend_gives_up_the_stream_that_engines_die_of_and_serves_the_ot
     assert other.text == TEXT
 
 
+LONG_TEXT = TEXT * 3
+"""More than a suspect has to commit for its proof."""
+
+
+@pytest.mark.parametrize("poison_first", [True, False])
+async def test_backend_gives_only_the_poison_up_when_streams_share_an_engine_with_it(
+    poison_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as backend:
+        poison, innocent = Reader(), [Reader() for _ in range(4)]
+        if poison_first:
+            await backend.generate("poison", ask("bomb"), poison)
+        for number, reader in enumerate(innocent):
+            await backend.generate(f"s{number}", ask(f"inch {LONG_TEXT}"), reader)
+        if not poison_first:
+            await backend.generate("poison", ask("bomb"), poison)
+        end = await poison.ended()
+        assert isinstance(end, Failed)
+        assert (end.code, end.retryable) == (ErrorCode.ENGINE_FAILED, False)
+        for reader in innocent:
+            assert isinstance(await reader.ended(), Finished)
+            assert reader.text == LONG_TEXT
+    assert "5 streams tried one by one: engines keep ending" in caplog.messages
+
+
+async def test_backend_lets_a_new_stream_wait_while_suspects_are_tried() -> None:
+    async with running() as backend:
+        poison, innocent, late = Reader(), Reader(), Reader()
+        await backend.generate("poison", ask("bomb"), poison)
+        await backend.generate("s", ask(f"inch {LONG_TEXT}"), innocent)
+        engines = {backend.engine_pid}
+        while len(engines - {None}) < 3 or not backend.ready:
+            engines.add(backend.engine_pid)
+            await asyncio.sleep(0.005)
+        await backend.generate("late", ask(f"say {TEXT}"), late)
+        assert isinstance(poison.events[-1], Failed) or isinstance(await poison.ended(), Failed)
+        await late.ended()
+        await innocent.ended()
+    assert (late.text, innocent.text) == (TEXT, LONG_TEXT)
+
+
+@pytest.mark.parametrize("word", ["hang", "loop"])
+async def test_backend_continues_streams_when_the_engine_hangs(
+    word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as backend:
+        reader = Reader()
+        hung = backend.engine_pid
+        await backend.generate("a", ask(f"{word} {TEXT}"), reader)
+        end = await reader.ended()
+        assert backend.engine_pid != hung
+    assert isinstance(end, Finished)
+    assert (reader.text, reader.restarts_seen) == (TEXT, 1)
+    why = {"hang": "no answer for 0.4 s", "loop": "one step has taken more than 5 s"}[word]
+    assert f"the engine ended: it hung ({why}) and was killed" in caplog.messages
+    assert hung is not None
+    assert not exists(hung)
+
+
+async def test_backend_ends_a_cancelled_stream_in_time_whatever_the_engine_does() -> None:
+    patient = msgspec.structs.replace(QUICK, answer_s=600.0)
+    async with running(limits=patient) as backend:
+        reader = Reader()
+        await backend.generate("a", ask(f"hang {TEXT}"), reader)
+        await reader.until(drafted)
+        pid = backend.engine_pid
+        assert pid is not None
+        backend.cancel("a")
+        end = await reader.ended()
+        assert backend.engine_pid == pid, "the engine still hangs"
+        os.kill(pid, signal.SIGKILL)
+    assert isinstance(end, Finished)
+    assert (end.reason, end.counts.completion) == ("cancelled", len(TEXT) // 2)
+    assert not exists(pid)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("hidden", "did not connect within 0.2 s"), ("mute", "no progress for 0.2 s while starting")],
+)
+async def test_backend_does_not_wait_for_ever_for_an_engine_to_start(
+    model: str, message: str
+) -> None:
+    with pytest.raises(BackendError, match=message):
+        async with running(model, limits=msgspec.structs.replace(QUICK, start_s=0.2)):
+            pass
+
+
+async def test_backend_restarts_the_engine_when_its_own_supervision_fails() -> None:
+    loads: list[str] = []
+
+    def complain(phase: str, fraction: float | None) -> None:
+        loads.append(phase)
+        if len(loads) == 2:
+            raise BrokenPipeError("nobody reads the progress")
+
+    backend = LocalBackend(EngineConfig(), QUICK, on_progress=complain, worker=WORKER)
+    await backend.start()
+    reader = Reader()
+    await backend.generate("a", ask(f"stall {TEXT}"), reader)
+    await reader.until(drafted)
+    assert backend.engine_pid is not None
+    os.kill(backend.engine_pid, signal.SIGKILL)
+    assert isinstance(await reader.ended(), Finished)
+    assert reader.text == TEXT
+    assert len(loads) == 3
+    await backend.stop()
+
+
+async def test_stream_whose_sink_raises_ends_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(event: BackendEvent) -> None:
+        raise ValueError("cannot be taken")
+
+    async with running() as backend:
+        reader = Reader()
+        await backend.generate("a", ask(f"stall {TEXT}"), reader)
+        await backend.generate("b", ask(f"stall {TEXT}"), refuse)
+        await reader.until(drafted)
+        assert backend.engine_pid is not None
+        os.kill(backend.engine_pid, signal.SIGKILL)
+        assert isinstance(await reader.ended(), Finished)
+    assert reader.text == TEXT
+    assert caplog.messages.count("stream b: what it says cannot be taken") == 1
+
+
+async def test_stream_reports_the_prompt_tokens_its_first_engine_had_cached() -> None:
+    async with running() as backend:
+        reader = Reader()
+        await backend.generate("a", ask(f"stall {TEXT}"), reader)
+        await reader.until(drafted)
+        assert backend.engine_pid is not None
+        os.kill(backend.engine_pid, signal.SIGKILL)
+        finished = await reader.ended()
+    assert isinstance(finished, Finished)
+    assert finished.counts.cached_prompt == scripted_engine.CACHED_AT_FIRST
+
+
 async def test_backend_gives_all_streams_up_when_engines_keep_dying() -> None:
-    seldom = RestartPolicy(max_restarts=MAX_CRASHES - 2, window_s=60.0, first_delay_s=0.0)
-    async with running(restarts=seldom) as backend:
+    seldom = msgspec.structs.replace(QUICK, max_restarts=1)
+    async with running(limits=seldom) as backend:
         stalled = Reader()
         await backend.generate("a", ask(f"stall {TEXT}"), stalled)
         with pytest.raises(BackendError, match="keeps failing") as caught:
@@ -366,7 +503,6 @@ async def test_backend_ends_its_process_and_its_streams_when_stopped() -> None:
 
 async def test_backend_kills_an_engine_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "EXIT_GRACE_S", 0.1)
-    monkeypatch.setattr(process, "TERMINATE_GRACE_S", 0.1)
     async with running("deaf") as backend:
         pid = backend.engine_pid
         assert pid is not None
@@ -455,7 +591,7 @@ async def test_streams_of_the_real_engine_say_the_same_when_it_is_killed_midway(
             assert isinstance(await reader.ended(), Finished)
         return readers
 
-    async with running(config=config, worker=REAL_WORKER) as backend:
+    async with running(config=config, worker=REAL_WORKER, limits=SupervisionConfig()) as backend:
         first = backend.engine_pid
         undisturbed = await generate(backend, kill=False)
         assert backend.engine_pid == first

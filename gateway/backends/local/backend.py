@@ -1,8 +1,9 @@
 """Tokens from an engine of our own, in another process.
 
-The process is restarted when it dies. Every stream it had is then continued from its committed
-tokens with its seed, and says the same as if nothing had happened: readers see one retraction of
-the tail, at most, and a pause.
+The process is restarted when it dies or hangs. Every stream it had is then continued from its
+committed tokens with its seed, and says the same as if nothing had happened: readers see one
+retraction of the tail, at most, and a pause. Which may go on at once, and which has to be given up
+because engines end of it, is the quarantine's decision.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from gateway.backends.base import (
     Verified,
 )
 from gateway.backends.local.process import Step
-from gateway.backends.local.supervisor import RestartPolicy, Supervisor
+from gateway.backends.local.quarantine import TRIAL_S, Quarantine
+from gateway.backends.local.request import start_frame
+from gateway.backends.local.supervisor import Supervisor
+from gateway.config import SupervisionConfig
 from gateway.errors import BackendError
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import Cause, FinishReason
@@ -42,11 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wetink.engine")
 
 WORKER = (sys.executable, "-m", "engine.worker")
-LARGEST_INTEGER = 2**53 - 1
-"""Larger ones have no place in a request; beyond 64 bits MessagePack has no form for them."""
-
-MAX_CRASHES = 3
-"""A stream that was on so many engines when they ended is not continued once more."""
 
 
 class _Live:
@@ -62,8 +61,11 @@ class _Live:
         self.committed_chars = 0
         self.tail = ""
         self.cancelled = False
-        self.crashes = 0
-        """Engines that ended while this stream was on them."""
+        self.first_cached_prompt: int | None = None
+        """Prompt tokens that the stream's first engine had in its cache, once that engine is gone.
+        Later ones compute again, or find, what the user has been served already."""
+        self.overdue: asyncio.TimerHandle | None = None
+        """Ends a cancelled stream whose engine does not."""
 
     def continued(self) -> frames.Start:
         """What starts it on the next engine."""
@@ -77,29 +79,40 @@ class _Live:
             ),
         )
 
-    def finish_cancelled(self) -> None:
-        """End it here, where no engine can."""
-        counts = msgspec.structs.replace(self.counts, completion=len(self.committed))
-        self.sink(Finished(FinishReason.CANCELLED, counts))
+    def counted(self, counts: TokenCounts) -> TokenCounts:
+        """An engine's counts, as the stream's."""
+        if self.first_cached_prompt is None:
+            return counts
+        return msgspec.structs.replace(counts, cached_prompt=self.first_cached_prompt)
+
+    def lose_engine(self) -> None:
+        self.tail = ""
+        if self.committed and self.first_cached_prompt is None:
+            self.first_cached_prompt = self.counts.cached_prompt
 
 
 class LocalBackend:
     """A `Backend` over one engine process at a time, which a `Supervisor` keeps running.
 
     `worker`: the program to run, with its first arguments; `--socket` and `--config` are added.
+    While suspects are on trial (see quarantine.py) new streams wait for their admission.
     """
 
     def __init__(
         self,
         config: EngineConfig,
+        limits: SupervisionConfig | None = None,
         *,
         on_progress: OnProgress | None = None,
         worker: Sequence[str] = WORKER,
-        restarts: RestartPolicy | None = None,
     ) -> None:
+        limits = limits or SupervisionConfig()
         self._live: dict[str, _Live] = {}
+        self._quarantine = Quarantine()
+        self._trial: asyncio.TimerHandle | None = None
+        self._cancel_s = limits.cancel_s
         self._supervisor = Supervisor(
-            self, worker, msgspec.json.encode(config), restarts or RestartPolicy(), on_progress
+            self, worker, msgspec.json.encode(config), limits, on_progress
         )
 
     @property
@@ -118,6 +131,8 @@ class LocalBackend:
     async def stop(self) -> None:
         """End the engine, in bounded time; streams still live end with `shutting_down`."""
         await self._supervisor.stop()
+        if self._trial is not None:
+            self._trial.cancel()
         self.give_up(
             BackendError("the gateway is shutting down", ErrorCode.SHUTTING_DOWN, retryable=True)
         )
@@ -135,18 +150,21 @@ class LocalBackend:
             )
         ]
 
-    async def generate(self, stream: str, request: GenerationRequest, sink: Sink) -> Admission:
+    async def generate(
+        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+    ) -> Admission:
         if not self.ready:
             raise BackendError("the engine is not running; it is being restarted", retryable=True)
-        live = _Live(_start_frame(stream, request), sink)
+        live = _Live(start_frame(stream, request, want_drafts=want_drafts), sink)
         self._live[stream] = live
-        self._supervisor.send(live.start)
+        self._put_on_engine(self._quarantine.begin(stream))
         try:
             return await live.admitted
         except asyncio.CancelledError:
             # Nobody waits for it any more: what still comes of it is not delivered.
-            if self._live.pop(stream, None) is not None:
+            if stream in self._live:
                 self._supervisor.send(frames.Cancel(stream))
+                self._forget(stream)
             raise
 
     def cancel(self, stream: str) -> None:
@@ -154,10 +172,12 @@ class LocalBackend:
         if live is None or live.cancelled:
             return
         live.cancelled = True
-        if self.ready:
+        if self.ready and not self._quarantine.waits(stream):
             self._supervisor.send(frames.Cancel(stream))
+            loop = asyncio.get_running_loop()
+            live.overdue = loop.call_later(self._cancel_s, self._end_cancelled, stream)
         else:
-            self._end_cancelled(stream, live)
+            self._end_cancelled(stream)
 
     def want_drafts(self, stream: str, wanted: bool) -> None:
         live = self._live.get(stream)
@@ -168,10 +188,9 @@ class LocalBackend:
 
     def engine_ready(self) -> None:
         """Every stream of an engine that ended goes on where its committed tokens end."""
-        for live in self._live.values():
-            self._supervisor.send(live.continued())
-        if self._live:
-            logger.info("%s continued", _streams(len(self._live)))
+        if suspects := self._quarantine.suspects:
+            logger.warning("%s tried one by one: engines keep ending", _streams(suspects))
+        self._put_on_engine(self._quarantine.engine_ready())
 
     def receive(self, frame: Step | Answer) -> None:
         match frame:
@@ -185,26 +204,55 @@ class LocalBackend:
             case _:
                 assert_never(frame)
 
-    def engine_lost(self) -> None:
+    def engine_lost(self) -> bool:
         """What it had drafted is gone with it. Streams wait for the next one."""
+        culprit = self._quarantine.engine_lost()
         for stream, live in list(self._live.items()):
-            if live.tail:
-                live.tail = ""
-                live.sink(Drafted("", cause=Cause.ENGINE_RESTART))
-            live.crashes += 1
+            had_tail = bool(live.tail)
+            live.lose_engine()
+            if had_tail:
+                self._tell(stream, live, Drafted("", cause=Cause.ENGINE_RESTART))
             if live.cancelled:
-                self._end_cancelled(stream, live)
-            elif live.crashes == MAX_CRASHES:
-                del self._live[stream]
-                # It may be what the engines fail on: without it the others can go on.
-                message = f"{MAX_CRASHES} engines ended while this stream was on them"
-                _end(live, BackendError(message, ErrorCode.ENGINE_FAILED))
+                self._end_cancelled(stream)
+        if culprit is None:
+            return False
+        if (live := self._forget(culprit)) is not None:
+            logger.error("stream %s given up: engines end of it", culprit)
+            message = "engines end while they work on this stream, and on no other"
+            self._give_up(culprit, live, BackendError(message, ErrorCode.ENGINE_FAILED))
+        return True
 
     def give_up(self, error: BackendError) -> None:
         """Every stream ends with `error`."""
-        streams, self._live = self._live, {}
-        for live in streams.values():
-            _end(live, error)
+        for stream in list(self._live):
+            if (live := self._forget(stream)) is not None:
+                self._give_up(stream, live, error)
+
+    def _put_on_engine(self, streams: list[str]) -> None:
+        continued = 0
+        for stream in streams:
+            live = self._live[stream]
+            self._supervisor.send(live.continued())
+            continued += live.admitted.done()
+        if continued:
+            logger.info("%s continued", _streams(continued))
+        on_trial = self._quarantine.on_trial
+        if on_trial in streams:
+            if self._trial is not None:
+                self._trial.cancel()
+            loop = asyncio.get_running_loop()
+            self._trial = loop.call_later(TRIAL_S, self._trial_is_long, on_trial)
+
+    def _trial_is_long(self, stream: str) -> None:
+        self._put_on_engine(self._quarantine.trial_is_long(stream))
+
+    def _forget(self, stream: str) -> _Live | None:
+        """It is over for this backend; whoever waited for that on the engine's side may go on."""
+        live = self._live.pop(stream, None)
+        if live is not None and live.overdue is not None:
+            live.overdue.cancel()
+        self._put_on_engine(self._quarantine.end(stream))
+        return live
 
     def _deliver(self, stream: str, event: Drafted | Verified | Finished | Failed) -> None:
         live = self._live.get(stream)
@@ -217,12 +265,30 @@ class LocalBackend:
                 live.tail = event.tail
                 live.committed.extend(token.id for token in event.tokens)
                 live.committed_chars += len(event.text)
-                live.counts = event.counts or live.counts
-            case Finished() | Failed():
-                del self._live[stream]
+                live.counts = live.counted(event.counts or live.counts)
+            case Finished():
+                event = Finished(event.reason, live.counted(event.counts))
+            case Failed():
+                pass
             case _:
                 assert_never(event)
-        live.sink(event)
+        if isinstance(event, Finished | Failed):
+            self._forget(stream)
+        self._tell(stream, live, event)
+        if stream in self._live:  # not ended by what its sink did
+            self._put_on_engine(self._quarantine.got_further(stream, len(live.committed)))
+
+    def _tell(
+        self, stream: str, live: _Live, event: Drafted | Verified | Finished | Failed
+    ) -> None:
+        """A sink must not raise. One that does loses its own stream, not the engine."""
+        try:
+            live.sink(event)
+        except Exception:
+            logger.exception("stream %s: what it says cannot be taken", stream)
+            if stream in self._live:
+                self._supervisor.send(frames.Cancel(stream))
+                self._forget(stream)
 
     def _accepted(self, frame: frames.Accepted) -> None:
         live = self._live.get(frame.stream)
@@ -235,7 +301,7 @@ class LocalBackend:
         live.admitted.set_result(Admission(prompt_tokens=frame.prompt_tokens, seed=frame.seed))
 
     def _rejected(self, frame: frames.Rejected) -> None:
-        live = self._live.pop(frame.stream, None)
+        live = self._forget(frame.stream)
         if live is None:
             return
         if not live.admitted.done():
@@ -244,81 +310,26 @@ class LocalBackend:
             live.admitted.set_exception(RequestError(code, frame.message, frame.param))
         else:
             message = f"the restarted engine cannot continue this stream: {frame.message}"
-            live.sink(Failed(ErrorCode.ENGINE_FAILED, message))
+            self._tell(frame.stream, live, Failed(ErrorCode.ENGINE_FAILED, message))
 
-    def _end_cancelled(self, stream: str, live: _Live) -> None:
-        if self._live.pop(stream, None) is None:
+    def _end_cancelled(self, stream: str) -> None:
+        """End it here, where no engine does."""
+        live = self._forget(stream)
+        if live is None:
             return
         if live.admitted.done():
-            live.finish_cancelled()
+            counts = msgspec.structs.replace(live.counts, completion=len(live.committed))
+            self._tell(stream, live, Finished(FinishReason.CANCELLED, counts))
         else:
             live.admitted.set_exception(BackendError("cancelled before it began", retryable=True))
 
-
-def _end(live: _Live, error: BackendError) -> None:
-    """Whoever waits for its admission, or else its sink, is told."""
-    if live.admitted.done():
-        live.sink(Failed(error.code, error.message, error.retryable))
-    else:
-        live.admitted.set_exception(error)
+    def _give_up(self, stream: str, live: _Live, error: BackendError) -> None:
+        """Whoever waits for its admission, or else its sink, is told."""
+        if live.admitted.done():
+            self._tell(stream, live, Failed(error.code, error.message, error.retryable))
+        else:
+            live.admitted.set_exception(error)
 
 
 def _streams(count: int) -> str:
     return "1 stream" if count == 1 else f"{count} streams"
-
-
-def _start_frame(stream: str, request: GenerationRequest) -> frames.Start:
-    """Raises `RequestError` for what only the engine's wire is stricter about."""
-    _require_small_integers("max_tokens", [request.max_tokens])
-    _require_small_integers("top_k", [request.top_k or 0])
-    _require_small_integers("stop_token_ids", request.stop_token_ids)
-    messages = request.messages
-    sampling = frames.SamplingParams(
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        min_p=request.min_p,
-        seed=request.seed,
-        stop=request.stop,
-        stop_token_ids=request.stop_token_ids,
-        ignore_eos=request.ignore_eos,
-        frequency_penalty=request.frequency_penalty,
-        presence_penalty=request.presence_penalty,
-        repetition_penalty=request.repetition_penalty,
-        logit_bias=_token_biases(request.logit_bias),
-        logprobs="logprobs" in request.include,
-    )
-    return frames.Start(
-        stream=stream,
-        prompt=request.prompt,
-        messages=None
-        if messages is None
-        else [frames.ChatMessage(message.role, message.content) for message in messages],
-        sampling=sampling,
-        drafter=request.draft.drafter,
-        draft_length=request.draft.length,
-        prediction=request.prediction,
-        priority=request.priority,
-        want_drafts=False,
-        committed=[],
-        committed_chars=0,
-    )
-
-
-def _require_small_integers(param: str, values: Sequence[int]) -> None:
-    if max(values, default=0) > LARGEST_INTEGER:
-        raise RequestError(
-            ErrorCode.INVALID_VALUE, f"{param}: a number is over {LARGEST_INTEGER}", param
-        )
-
-
-def _token_biases(biases: dict[str, float]) -> dict[int, float]:
-    for key in biases:
-        if not (key.isascii() and key.isdecimal() and len(key) <= len(str(LARGEST_INTEGER))):
-            raise RequestError(
-                ErrorCode.INVALID_VALUE,
-                f"logit_bias: {key[:40]!r} is not a token id; keys are token ids in decimal",
-                "logit_bias",
-            )
-    return {int(key): bias for key, bias in biases.items()}

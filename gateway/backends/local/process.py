@@ -24,8 +24,9 @@ logger = logging.getLogger("wetink.engine")
 
 EXIT_GRACE_S = 5.0
 """How long an engine may take to end by itself once its socket is closed."""
-TERMINATE_GRACE_S = 2.0
-"""How long it may take to end once it was told to by a signal."""
+KILL_GRACE_S = 5.0
+"""How long the kernel may take to end it once it was killed; a process that waits for a broken
+device may never end."""
 
 
 _Connection: TypeAlias = "asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]"
@@ -45,7 +46,7 @@ class Step(msgspec.Struct, frozen=True, tag_field="t", tag="step", array_like=Tr
     events: list[tuple[str, Drafted | Verified | Finished | Failed]]
 
 
-FromEngine: TypeAlias = Step | Answer | frames.Loading | frames.Ready | frames.Fatal
+FromEngine: TypeAlias = Step | Answer | frames.Loading | frames.Ready | frames.Fatal | frames.Pong
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(FromEngine)
@@ -65,11 +66,14 @@ class EngineProcess:
         self._writer = writer
 
     @classmethod
-    async def launch(cls, argv: Sequence[str], config: bytes) -> EngineProcess:
+    async def launch(
+        cls, argv: Sequence[str], config: bytes, *, patience_s: float
+    ) -> EngineProcess:
         """Run `argv --socket PATH --config JSON` and wait until it has connected to PATH.
 
         The socket lies in a folder only this user can enter, and takes one connection. Raises
-        `EngineLinkError` when the process cannot be run or ends first.
+        `EngineLinkError` when the process cannot be run, ends first, or has not connected after
+        `patience_s` seconds.
         """
         connected: _Connection = asyncio.get_running_loop().create_future()
 
@@ -85,7 +89,7 @@ class EngineProcess:
             server = await asyncio.start_unix_server(accept, path)
             try:
                 process = await _spawn([*argv, "--socket", path, "--config", config.decode()])
-                await _first_of(connected, process)
+                await _first_of(connected, process, patience_s)
             finally:
                 server.close()
         finally:
@@ -117,10 +121,15 @@ class EngineProcess:
         except (asyncio.IncompleteReadError, ConnectionError):
             return
 
-    async def end(self) -> int:
-        """Close the socket, on which the process ends; if it does not, make it. Returns its exit
-        status (negative: the signal that ended it). Runs to its end even when cancelled, so that
-        no process is left.
+    def kill(self) -> None:
+        """For an engine that hangs: no signal but this one reaches a stopped process."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def end(self) -> int | None:
+        """Close the socket, on which the process ends; if it does not, kill it. Returns its exit
+        status (negative: the signal that ended it), None if not even a kill has ended it. Runs to
+        its end even when cancelled, so that no process is left.
         """
         ending = asyncio.ensure_future(self._end())
         try:
@@ -129,8 +138,9 @@ class EngineProcess:
             await ending
             raise
 
-    async def _end(self) -> int:
-        self._writer.close()
+    async def _end(self) -> int | None:
+        # What a process that reads no more was not sent would keep `close` waiting.
+        self._writer.transport.abort()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
         return await _reap(self._process, EXIT_GRACE_S)
@@ -151,11 +161,13 @@ async def _spawn(command: Sequence[str]) -> Process:
         raise EngineLinkError(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
-async def _first_of(connected: _Connection, process: Process) -> None:
+async def _first_of(connected: _Connection, process: Process, patience_s: float) -> None:
     """Wait for the connection. The process is gone when this raises."""
     exited = asyncio.ensure_future(process.wait())
     try:
-        await asyncio.wait({connected, exited}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {connected, exited}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+        )
     except asyncio.CancelledError:
         if connected.done():
             connected.result()[1].close()
@@ -163,20 +175,23 @@ async def _first_of(connected: _Connection, process: Process) -> None:
         raise
     finally:
         exited.cancel()
-    if not connected.done():
-        raise EngineLinkError(
-            f"the engine process ended before it connected, with status {process.returncode}"
-        )
+    if connected.done():
+        return
+    if process.returncode is None:
+        await _reap(process, 0.0)
+        raise EngineLinkError(f"the engine process did not connect within {patience_s:g} s")
+    raise EngineLinkError(
+        f"the engine process ended before it connected, with status {process.returncode}"
+    )
 
 
-async def _reap(process: Process, grace_s: float) -> int:
-    """Wait for the process to end; after `grace_s` seconds end it."""
-    signals = ((grace_s, process.terminate), (TERMINATE_GRACE_S, process.kill))
-    for seconds, end in signals:
+async def _reap(process: Process, grace_s: float) -> int | None:
+    """Wait for the process to end; after `grace_s` seconds kill it. None: it is still there."""
+    for seconds in (grace_s, KILL_GRACE_S):
         try:
             return await asyncio.wait_for(process.wait(), seconds)
         except TimeoutError:
-            logger.warning("engine process %d did not end in time", process.pid)
             with contextlib.suppress(ProcessLookupError):
-                end()
-    return await process.wait()
+                process.kill()
+    logger.critical("engine process %d does not end, not even when killed", process.pid)
+    return None

@@ -8,17 +8,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import msgspec
-
 from engine import frames
 from gateway.backends.local.process import EngineLinkError, EngineProcess
+from gateway.backends.local.watchdog import Watchdog
 from gateway.errors import BackendError
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.backends.local.process import Answer, FromEngine, Step
+    from gateway.backends.local.process import Answer, Step
+    from gateway.config import SupervisionConfig
 
 logger = logging.getLogger("wetink.engine")
 
@@ -26,37 +26,33 @@ OnProgress: TypeAlias = Callable[[str, float | None], None]
 """What the engine is doing before it is ready, and 0…1 where it can be told."""
 
 
-class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How often an engine that dies is started again."""
-
-    max_restarts: int = 5
-    """In `window_s`; with more, what is wrong will not go away by itself."""
-    window_s: float = 60.0
-    first_delay_s: float = 0.1
-    """Doubles with each restart in the window."""
-
-
 class RestartBudget:
-    """Counts restarts against a policy. Times are the caller's clock, in seconds."""
+    """Counts restarts against what is allowed. Times are the caller's clock, in seconds."""
 
-    def __init__(self, policy: RestartPolicy) -> None:
-        self._policy = policy
+    def __init__(self, limits: SupervisionConfig) -> None:
+        self._limits = limits
         self._recent: deque[float] = deque()
 
     def take(self, now: float) -> float | None:
         """Seconds to wait before one more start; None when the window's are used up."""
         if self.exhausted_for(now) > 0.0:
             return None
-        delay = self._policy.first_delay_s * 2 ** len(self._recent)
+        delay = self._limits.restart_delay_s * 2 ** len(self._recent)
         self._recent.append(now)
         return delay
 
     def exhausted_for(self, now: float) -> float:
         """Seconds until a restart is free again; 0 when one is."""
-        policy, recent = self._policy, self._recent
-        while recent and recent[0] + policy.window_s <= now:
+        recent, window_s = self._recent, self._limits.restart_window_s
+        while recent and recent[0] + window_s <= now:
             recent.popleft()
-        return recent[0] + policy.window_s - now if len(recent) >= policy.max_restarts else 0.0
+        if len(recent) < self._limits.max_restarts:
+            return 0.0
+        return recent[0] + window_s - now if recent else window_s
+
+    def forgive(self) -> None:
+        """What the engines ended of is known and gone."""
+        self._recent.clear()
 
 
 class Tenant(Protocol):
@@ -70,8 +66,10 @@ class Tenant(Protocol):
         """Something about a stream."""
         ...
 
-    def engine_lost(self) -> None:
-        """The engine is gone, and with it all that it had drafted."""
+    def engine_lost(self) -> bool:
+        """The engine is gone, and with it all that it had drafted. Returns whether it is known what
+        it ended of, and that this is gone too.
+        """
         ...
 
     def give_up(self, error: BackendError) -> None:
@@ -87,7 +85,7 @@ class Supervisor:
         tenant: Tenant,
         worker: Sequence[str],
         config: bytes,
-        restarts: RestartPolicy,
+        limits: SupervisionConfig,
         on_progress: OnProgress | None,
     ) -> None:
         """`worker`: the program to run and its first arguments; `config`: its settings as JSON."""
@@ -98,10 +96,10 @@ class Supervisor:
         self._tenant = tenant
         self._worker = worker
         self._config = config
-        self._budget = RestartBudget(restarts)
+        self._limits = limits
+        self._budget = RestartBudget(limits)
         self._on_progress = on_progress
         self._process: EngineProcess | None = None
-        self._fatal: frames.Fatal | None = None
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -132,78 +130,103 @@ class Supervisor:
             self._process.send(frame)
 
     async def _supervise(self, started: asyncio.Future[None]) -> None:
-        """Whatever goes wrong in here, nobody keeps waiting for it."""
-        try:
-            await self._keep_running(started)
-        except Exception as error:
-            logger.exception("the engine's supervisor failed")
-            failure = BackendError(f"the engine's supervisor failed: {error}", ErrorCode.INTERNAL)
-            if not started.done():
-                started.set_exception(failure)
-            self._tenant.give_up(failure)
-
-    async def _keep_running(self, started: asyncio.Future[None]) -> None:
-        """Restart the engine when it ends; a first start that fails is reported, not repeated."""
-        clock = asyncio.get_running_loop().time
+        """Restart the engine when it ends, whatever it was that ended it: an exception of our own
+        is one more reason. A first start that fails is reported, not repeated.
+        """
         while True:
-            reason = await self._run_engine(started)
+            try:
+                reason = await self._run_engine(started)
+            except Exception as error:
+                logger.exception("the engine's supervisor failed")
+                reason = f"its supervisor failed: {type(error).__name__}: {error}"
             if not started.done():
                 started.set_exception(BackendError(reason, ErrorCode.ENGINE_FAILED))
                 return
             logger.error("the engine ended: %s", reason)
-            delay = self._budget.take(clock())
-            if delay is None:
-                self._tenant.give_up(
-                    BackendError(f"the engine keeps failing: {reason}", ErrorCode.ENGINE_FAILED)
-                )
-                # Without the streams, one of which may have been what it failed on.
-                await asyncio.sleep(self._budget.exhausted_for(clock()))
-                delay = self._budget.take(clock()) or 0.0
-            await asyncio.sleep(delay)
+            await self._wait_to_restart(reason)
+
+    async def _wait_to_restart(self, reason: str) -> None:
+        clock = asyncio.get_running_loop().time
+        delay = self._budget.take(clock())
+        if delay is None:
+            self._tenant.give_up(
+                BackendError(f"the engine keeps failing: {reason}", ErrorCode.ENGINE_FAILED)
+            )
+            # Without the streams, one of which may have been what it failed on.
+            await asyncio.sleep(self._budget.exhausted_for(clock()))
+            delay = self._budget.take(clock()) or 0.0
+        await asyncio.sleep(delay)
 
     async def _run_engine(self, started: asyncio.Future[None]) -> str:
         """One life of an engine, from its launch to its end; returns why it ended."""
-        self._fatal = None
         try:
-            self._process = process = await EngineProcess.launch(self._worker, self._config)
+            process = await EngineProcess.launch(
+                self._worker, self._config, patience_s=self._limits.start_s
+            )
         except EngineLinkError as error:
             return str(error)
+        self._process = process
         fault: str | None = None
         try:
-            await self._listen(process, started)
+            fault = await self._attend(process, started)
         except EngineLinkError as error:
             fault = str(error)
         finally:
             self._process = None
             self.ready = False
-            self._tenant.engine_lost()
-            status = await process.end()
-        if self._fatal is not None:
-            return self._fatal.message
+            try:
+                if self._tenant.engine_lost():
+                    self._budget.forgive()
+            finally:
+                status = await process.end()
         return fault or f"its process ended with status {status}"
 
-    async def _listen(self, process: EngineProcess, started: asyncio.Future[None]) -> None:
-        """Until the engine closes its end. Raises `EngineLinkError` for a broken frame."""
-        async for frame in process.received():
-            self._receive(frame)
-            if self.ready and not started.done():
-                started.set_result(None)
+    async def _attend(self, process: EngineProcess, started: asyncio.Future[None]) -> str | None:
+        """Until the engine closes its end, or hangs and is killed. Returns what it died of, where
+        that is known. Raises `EngineLinkError` for a broken frame.
+        """
+        watchdog = Watchdog(self._limits)
+        listening = asyncio.ensure_future(self._listen(process, watchdog, started))
+        try:
+            while not listening.done():
+                await asyncio.wait([listening], timeout=watchdog.tick_s)
+                hung = None if listening.done() else watchdog.tick()
+                if hung is not None:
+                    process.kill()
+                    return f"it hung ({hung}) and was killed"
+                process.send(frames.Ping())
+            return listening.result()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
 
-    def _receive(self, frame: FromEngine) -> None:
-        match frame:
-            case frames.Loading():
-                if self._on_progress is not None:
-                    self._on_progress(frame.phase, frame.fraction)
-            case frames.Ready():
-                if self.info is not None:
-                    logger.info("the engine is back")
-                self.info = frame
-                self.ready = True
-                logger.info(
-                    "%s runs in %s with %s kernels", frame.model, frame.dtype, frame.kernels
-                )
-                self._tenant.engine_ready()
-            case frames.Fatal():
-                self._fatal = frame
-            case _:
-                self._tenant.receive(frame)
+    async def _listen(
+        self, process: EngineProcess, watchdog: Watchdog, started: asyncio.Future[None]
+    ) -> str | None:
+        """Until the engine closes its end. Returns what it says it died of."""
+        died_of: str | None = None
+        async for frame in process.received():
+            watchdog.heard(frame)
+            match frame:
+                case frames.Loading():
+                    if self._on_progress is not None:
+                        self._on_progress(frame.phase, frame.fraction)
+                case frames.Ready():
+                    self._take_up(frame)
+                    if not started.done():
+                        started.set_result(None)
+                case frames.Fatal():
+                    died_of = frame.message
+                case frames.Pong():
+                    pass
+                case _:
+                    self._tenant.receive(frame)
+        return died_of
+
+    def _take_up(self, ready: frames.Ready) -> None:
+        if self.info is not None:
+            logger.info("the engine is back")
+        self.info = ready
+        self.ready = True
+        logger.info("%s runs in %s with %s kernels", ready.model, ready.dtype, ready.kernels)
+        self._tenant.engine_ready()

@@ -10,6 +10,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.routing import Route
 
 from gateway.delivery import Connection
@@ -140,7 +141,7 @@ async def _run(
     include_usage: bool,
 ) -> ASGIApp:
     gateway = gateway_of(request)
-    stream = await gateway.generate(wanted)
+    stream = await gateway.generate(msgspec.structs.replace(wanted, policy=Hold()))
     connection = Connection(gateway.clock, request.scope)
     attachment = stream.attach(Hold(), connection=connection)
     head: Json = {

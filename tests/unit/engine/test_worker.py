@@ -27,6 +27,8 @@ from engine.frames import (
     Finished,
     FromEngine,
     Loading,
+    Ping,
+    Pong,
     Ready,
     Rejected,
     Start,
@@ -205,12 +207,75 @@ def test_worker_takes_frames_between_steps() -> None:
         assert stepping.wait(30)
         gateway.send(WantDrafts("a", True))
         gateway.send(Cancel("a"))
+        gateway.send(Ping())  # once it is answered, what was sent before it is there
+        assert isinstance(gateway.receive(), Pong)
         go_on.set()
         seen = [gateway.receive()]
         while not isinstance(seen[-1], Step) or not isinstance(seen[-1].events[0][1], Finished):
             seen.append(gateway.receive())
     assert len(seen) < 50
     assert engine.wanted == {"a": True}
+
+
+def test_worker_answers_a_ping_in_the_middle_of_a_step_and_says_how_long_it_has_taken() -> None:
+    stepping, go_on = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        stepping.set()
+        assert go_on.wait(30)
+
+    with serving(counting(CountingEngine(pause))) as (gateway, _):
+        gateway.receive()
+        gateway.send(Ping())
+        assert gateway.receive() == Pong(0.0)
+        gateway.send(start("a", max_tokens=1))
+        gateway.receive()
+        assert stepping.wait(30)
+        busy = [0.0]
+        for _ in range(3):
+            gateway.send(Ping())
+            pong = gateway.receive()
+            assert isinstance(pong, Pong)
+            busy.append(pong.busy_s)
+        go_on.set()
+        gateway.receive()
+        gateway.receive()
+        pong = Pong(1.0)
+        while pong != Pong(0.0):
+            gateway.send(Ping())
+            answer = gateway.receive()
+            assert isinstance(answer, Pong)
+            pong = answer
+    assert busy == sorted(set(busy))
+
+
+def test_worker_says_how_long_it_has_been_encoding_a_prompt() -> None:
+    encoding, go_on = threading.Event(), threading.Event()
+
+    def hold(start: Start) -> None:
+        encoding.set()
+        assert go_on.wait(30)
+
+    with serving(counting(CountingEngine(on_encode=hold))) as (gateway, _):
+        gateway.receive()
+        gateway.send(start("a"))
+        assert encoding.wait(30)
+        gateway.send(Ping())
+        pong = gateway.receive()
+        go_on.set()
+    assert isinstance(pong, Pong)
+    assert pong.busy_s > 0.0
+
+
+def test_worker_ends_instead_of_refusing_a_request_when_its_memory_is_used_up() -> None:
+    def fail(start: Start) -> None:
+        raise MemoryError
+
+    with serving(counting(CountingEngine(on_encode=fail))) as (gateway, status):
+        gateway.receive()
+        gateway.send(start("a"))
+        assert isinstance(gateway.receive(), Fatal)
+        assert status.get(timeout=30) == EXIT_FAILED
 
 
 def test_worker_goes_on_while_a_long_prompt_is_encoded() -> None:

@@ -106,7 +106,9 @@ class HandBackend:
             ModelInfo(id="other", context_length=self._context_length),
         ]
 
-    async def generate(self, stream: str, request: GenerationRequest, sink: Sink) -> Admission:
+    async def generate(
+        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+    ) -> Admission:
         words = len((request.prompt or "").split())
         if words >= self._context_length:
             raise RequestError(
@@ -117,6 +119,8 @@ class HandBackend:
         self.requests[stream] = request
         self._sinks[stream] = sink
         self.admitted.put_nowait(stream)
+        if want_drafts:
+            self.want_drafts(stream, True)
         return Admission(prompt_tokens=words, seed=request.seed)
 
     def cancel(self, stream: str) -> None:

@@ -144,12 +144,13 @@ class WebSocketTransport:
                 await self._send(self._socket, Detach(attachment.ref))
 
     async def aclose(self) -> None:
+        socket = self._socket  # its reader forgets it on the way out
         if self._reader is not None:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
-        if self._socket is not None:
-            await self._socket.close()
+        if socket is not None:
+            await socket.close()
             self._socket = None
 
     async def _begin(self, message: _MessageForRef) -> WebSocketAttachment:

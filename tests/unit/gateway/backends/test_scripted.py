@@ -95,6 +95,46 @@ async def test_backend_ends_a_trace_that_does_not_end_itself(tmp_path: Path) -> 
     assert (last.reason, last.counts.completion) == ("stop", 1)
 
 
+async def test_backend_says_nothing_of_drafts_that_no_reader_shows(folder: Path) -> None:
+    backend = ScriptedBackend(load_traces(folder), speed=SPEED)
+    events = await play(backend, "list", drafts=False)
+    assert [type(event) for event in events] == [Verified, Finished]
+
+
+async def test_backend_takes_back_what_was_shown_when_nobody_wants_drafts_any_more(
+    tmp_path: Path,
+) -> None:
+    steps = [
+        {"event": "drafted", "tail": "wet ink"},
+        {"event": "drafted", "tail": "wet paint", "cause": "draft_rejected"},
+        {"event": "verified", "text": "wet paint dries"},
+        {"event": "finished", "reason": "stop"},
+    ]
+    path = tmp_path / "turn.json"
+    path.write_text(json.dumps(steps))
+    backend = ScriptedBackend(load_traces(path))
+    ledger, ended = Ledger(), asyncio.Event()
+
+    def take(event: BackendEvent) -> None:
+        match event:
+            case Drafted():
+                ledger.draft(event.tail, event.tokens, event.cause)
+                backend.want_drafts("s", False)
+            case Verified():
+                ledger.verify(event.text, event.tail, event.tokens, event.cause)
+            case _:
+                ended.set()
+
+    request = GenerationRequest(prompt="x", model="turn")
+    await backend.generate("s", request, take, want_drafts=True)
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert (ledger.current.committed_text(), ledger.current.cause) == (
+        "wet paint dries",
+        "draft_rejected",
+    )
+
+
 async def test_backend_cancels_once_with_what_it_has_said(tmp_path: Path) -> None:
     path = tmp_path / "slow.json"
     path.write_text('[{"after_ms":100000,"event":"verified","text":"never"}]')

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,33 @@ async def test_stream_asks_for_drafts_while_somebody_shows_them(room: Room) -> N
     shows.leave()
     shows.leave()
     assert [wanted for _, wanted in room.backend.drafts_wanted] == [True, False, True, False]
+
+
+async def test_stream_that_begins_with_drafts_stops_them_for_a_reader_that_shows_none(
+    room: Room,
+) -> None:
+    request = GenerationRequest(prompt="hi", model="hand", seed=1)
+    stream = await room.registry.start(request, want_drafts=True)
+    assert room.backend.drafts_wanted == [(stream.id, True)]
+    room.read(stream, StreamRetract()).leave()
+    room.read(stream, Hold())
+    assert [wanted for _, wanted in room.backend.drafts_wanted] == [True, False]
+
+
+async def test_registry_takes_no_stream_once_its_door_is_closed_and_waits_for_those_inside(
+    room: Room,
+) -> None:
+    await room.registry.idle()
+    await room.start()
+    room.registry.close_door()
+    with pytest.raises(RequestError) as refused:
+        await room.start()
+    assert refused.value.code is ErrorCode.SHUTTING_DOWN
+    idle = asyncio.create_task(room.registry.idle())
+    await asyncio.sleep(0)
+    assert not idle.done()
+    room.backend.say(Verified("ab"), Finished("stop"))
+    await asyncio.wait_for(idle, 5)
 
 
 async def test_stream_cancelled_twice_is_cancelled_once(room: Room) -> None:

@@ -25,6 +25,7 @@ OTHERS = [
     frames.Loading("weights", 0.5),
     frames.Ready("m", 128, 1000, "float32", ["ngram"], 10, 16, "ngram"),
     frames.Fatal("internal", "gone"),
+    frames.Pong(0.5),
 ]
 
 
