@@ -50,12 +50,27 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     body_bytes: _Positive = 2 * 1024 * 1024
     """Largest request body, and largest WebSocket message."""
+    header_bytes: _Positive = 32 * 1024
+    """Request line and headers together; more is refused with `headers_too_large`."""
+    headers: _Positive = 100
+    receive_s: _Seconds = 30.0
+    """How long a whole request, headers and body, may take to arrive."""
     live_streams: _Positive = 256
     """Streams generating at once; one more is refused with `too_many_streams`."""
+    streams_per_socket: _Positive = 64
+    """Of these, started over one WebSocket."""
+    streams_per_address: _Positive = 64
+    """Of these, started from one client address (IPv6: one /64)."""
     kept_streams: _Positive = 1024
     """Finished streams kept for resumes; the oldest go first."""
+    kept_bytes: _Positive = 64 * 1024 * 1024
+    """Memory that they take together; the oldest go first."""
     attachments_per_stream: _Positive = 64
     attachments_per_socket: _Positive = 256
+    attachments_per_address: _Positive = 1024
+    exempt_addresses: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks the limits per address do not apply to: proxies, as everybody behind one has its
+    address."""
     unsent_bytes: _Positive = 256 * 1024
     """Committed text that may wait behind a reader's jammed connection; more ends the attachment
     with `slow_reader`."""
