@@ -94,7 +94,11 @@ class _Place:
         return _Place(self.fields().get(name, ()), raw, self.path(name))
 
     def item(self, position: int) -> _Place:
-        types = [t.item_type for t in self.types if isinstance(t, inspect.ListType)]
+        types = [
+            t.item_type
+            for t in self.types
+            if isinstance(t, inspect.ListType | inspect.VarTupleType)
+        ]
         raw = next(iter(_sequence(self.raw)[position:]), Unparsed())
         return _Place(_alternatives(*types), raw, f"{self.param}[{position}]")
 
@@ -153,7 +157,7 @@ def _described(types: Types) -> str:
                 words.append("a number" + _range(each))
             case inspect.StrType():
                 words.append("a string" + _size(each, "characters"))
-            case inspect.ListType():
+            case inspect.ListType() | inspect.VarTupleType():
                 words.append("a list" + _size(each, "items"))
             case inspect.BoolType():
                 words.append("true or false")
@@ -177,7 +181,7 @@ def _range(number: inspect.IntType | inspect.FloatType) -> str:
     return " of " + " and ".join(words) if words else ""
 
 
-def _size(sized: inspect.StrType | inspect.ListType, what: str) -> str:
+def _size(sized: inspect.StrType | inspect.ListType | inspect.VarTupleType, what: str) -> str:
     words: list[str] = []
     if sized.min_length:
         words.append(f"at least {sized.min_length}")
