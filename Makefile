@@ -10,12 +10,13 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test check model clean
+.PHONY: help setup serve test test-heavy check model clean
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
 	@echo 'make serve   set up and start the gateway on 127.0.0.1:8000 (ARGS="--port 9000 …")'
 	@echo 'make test    set up what tests need and run all of them, Python and JavaScript'
+	@echo 'make test-heavy   the fuzzing of the gateway at length (half an hour)'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
 	@echo 'make clean   remove what the targets above created here (not the model cache)'
 
@@ -26,6 +27,9 @@ serve: setup
 
 test: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node model
 	@scripts/run_tests.sh $(BIN)/python clients/js
+
+test-heavy: $(STAMPS)/engine $(STAMPS)/test
+	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_robustness.py
 
 check: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/node
 	@scripts/check.sh $(BIN) clients/js
