@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 fuzz = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "25")),
     deadline=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 REFS = st.sampled_from(("a", "b", "c", "r" * 129))
