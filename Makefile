@@ -30,9 +30,10 @@ serve: setup
 test: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node model
 	@scripts/run_tests.sh $(BIN)/python clients/js
 
-# WETINK_TEST_CYCLES=10000 for the long run of readers that come and go.
+# WETINK_TEST_CYCLES=10000 for the long run of readers that come and go. The fuzzing takes half an hour.
 test-heavy: $(STAMPS)/engine $(STAMPS)/test model
 	@$(BIN)/python -m pytest -m heavy
+	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_robustness.py
 
 # Goes on where it was stopped: .soak.jsonl says what was done.
 soak: $(STAMPS)/engine $(STAMPS)/test model

@@ -6,9 +6,13 @@ Sources, later ones win: the defaults below, a TOML file, environment variables
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +20,7 @@ from msgspec import Meta
 from gateway.errors import ConfigError
 from gateway.policies.resolve import KINDS, resolve_policy
 from protocol.errors import RequestError
+from protocol.refusals import quoted, refusal
 from protocol.requests import Chunk, Hold, PolicySpec, StreamRetract
 
 if TYPE_CHECKING:
@@ -53,12 +58,27 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     body_bytes: _Positive = 2 * 1024 * 1024
     """Largest request body, and largest WebSocket message."""
+    header_bytes: _Positive = 32 * 1024
+    """Request line and headers together; more is refused with `headers_too_large`."""
+    headers: _Positive = 100
+    receive_s: _Seconds = 30.0
+    """How long a whole request, headers and body, may take to arrive."""
     live_streams: _Positive = 256
     """Streams generating at once; one more is refused with `too_many_streams`."""
+    streams_per_socket: _Positive = 64
+    """Of these, started over one WebSocket."""
+    streams_per_address: _Positive = 64
+    """Of these, started from one client address (IPv6: one /64)."""
     kept_streams: _Positive = 1024
     """Finished streams kept for resumes; the oldest go first."""
+    kept_bytes: _Positive = 64 * 1024 * 1024
+    """Memory that they take together; the oldest go first."""
     attachments_per_stream: _Positive = 64
     attachments_per_socket: _Positive = 256
+    attachments_per_address: _Positive = 1024
+    exempt_addresses: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks the limits per address do not apply to: proxies, as everybody behind one has its
+    address."""
     unsent_bytes: _Positive = 256 * 1024
     """Committed text that may wait behind a reader's jammed connection; more ends the attachment
     with `slow_reader`."""
@@ -167,11 +187,14 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             _put(tree, key, value)
         for key, value in (overrides or {}).items():
             _put(tree, key, value)
+        _read_profiles(tree)
         try:
             config = msgspec.convert(tree, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise _bad_setting(error) from error
+            refused = refusal(error, tree, cls, "the configuration")
+            raise ConfigError(refused.message, refused.param) from error
         _check_profiles(config.policies)
+        _check_names(config)
         return config
 
 
@@ -197,26 +220,32 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
-def _bad_setting(error: msgspec.ValidationError) -> ConfigError:
-    problem, _, path = str(error).partition(" - at `$.")
-    key = path.rstrip("`") or None
-    return ConfigError(f"{key or 'configuration'}: {problem}", key)
-
-
 def _from_env(env: Mapping[str, str]) -> dict[str, object]:
-    """`WETINK_SERVER_PORT=0` → `server.port`; lists are comma-separated. Variables that name no
-    section of ours belong to somebody else.
+    """`WETINK_SERVER_PORT=0` → `server.port`; lists are comma-separated.
+
+    Raises ConfigError for a variable that looks like ours and is none.
     """
-    found: dict[str, object] = {}
+    known: dict[str, tuple[str, bool]] = {}
     for section in msgspec.structs.fields(GatewayConfig):
-        prefix = f"{ENV_PREFIX}{section.name.upper()}_"
         for field in msgspec.structs.fields(cast("type[msgspec.Struct]", type(section.default))):
-            text = env.get(prefix + field.name.upper())
-            if text is None or field.name == "profiles":
-                continue
-            is_list = "list" in str(field.type)
-            found[f"{section.name}.{field.name}"] = text.split(",") if is_list else text
+            if field.name != "profiles":
+                key = f"{section.name}.{field.name}"
+                is_list = "list" in str(field.type) or "tuple" in str(field.type)
+                known[ENV_PREFIX + key.replace(".", "_").upper()] = (key, is_list)
+    found: dict[str, object] = {}
+    for name, text in env.items():
+        if name in known:
+            key, is_list = known[name]
+            found[key] = [item.strip() for item in text.split(",") if item] if is_list else text
+        elif name.startswith(ENV_PREFIX) and not _KUBERNETES.match(name):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "no setting is called so"
+            raise ConfigError(f"environment variable {name}: {hint}")
     return found
+
+
+# What Kubernetes sets in every container beside a service that is called "wetink".
+_KUBERNETES = re.compile(r"WETINK_(SERVICE_(HOST|PORT)|PORT(_|$))")
 
 
 def _put(tree: dict[str, Any], key: str, value: object) -> None:
@@ -225,6 +254,74 @@ def _put(tree: dict[str, Any], key: str, value: object) -> None:
     if not isinstance(table, dict):
         raise ConfigError(f"{section}: a table is needed ([{section}]), not {table!r}")
     table[name] = value
+
+
+def _read_profiles(tree: dict[str, Any]) -> None:
+    """Turns the profiles into policies, one by one, so that an error can name its profile."""
+    if not isinstance(tree.get("policies"), dict):
+        return
+    policies = cast("dict[str, object]", tree["policies"])
+    if not isinstance(policies.get("profiles"), dict):
+        return
+    read: dict[str, object] = {}
+    for name, raw in cast("dict[str, object]", policies["profiles"]).items():
+        try:
+            read[name] = msgspec.convert(raw, PolicySpec)
+        except msgspec.ValidationError as error:
+            refused = refusal(error, raw, PolicySpec, "it")
+            raise ConfigError(f"policies.profiles.{name}: {refused.message}") from error
+    tree["policies"] = {**policies, "profiles": read}
+
+
+def _check_names(config: GatewayConfig) -> None:
+    """Origins and hosts that could never match, and networks that are none."""
+    for origin in config.server.allowed_origins:
+        if origin not in ("*", "null") and origin != (usual := _origin_of(origin)):
+            raise ConfigError(
+                f'server.allowed_origins: {quoted(origin)} matches no page; write "*" or what the '
+                f"browser sends, scheme://host[:port] in lower case, such as {quoted(usual)}"
+            )
+    for host in config.server.allowed_hosts or ():
+        if host != "*" and not _HOST.fullmatch(host) and not _is_network(host):
+            raise ConfigError(
+                f'server.allowed_hosts: {quoted(host)} matches no request; write "*" or a name or '
+                'address alone in lower case, without scheme or port, such as "gateway.example"'
+            )
+    for network in config.limits.exempt_addresses:
+        if not _is_network(network):
+            raise ConfigError(
+                f"limits.exempt_addresses: {quoted(network)} is neither an address nor a network, "
+                'such as "10.0.0.0/8"'
+            )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+_HOST = re.compile(r"[a-z0-9._-]+")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _origin_of(text: str) -> str:
+    """The origin of a URL as a browser writes it (RFC 6454, section 6.2); an example where `text`
+    is no URL.
+    """
+    try:
+        url = urlsplit(text if "://" in text else f"https://{text}")
+        host, port = url.hostname, url.port
+    except ValueError:
+        host, port, url = None, None, urlsplit("")
+    if not host:
+        return "https://app.example"
+    shown = f"[{host}]" if ":" in host else host
+    if port is None or port == _DEFAULT_PORTS.get(url.scheme):
+        return f"{url.scheme}://{shown}"
+    return f"{url.scheme}://{shown}:{port}"
 
 
 def _check_profiles(config: PoliciesConfig) -> None:

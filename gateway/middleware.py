@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+DRAIN_S = 5.0
+DRAIN_FACTOR = 4
+"""Enough for a body that is somewhat too large; who sends more may lose the answer."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -23,6 +28,10 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class BodyLimit:
     """Refuses a body over `max_bytes` with `body_too_large`: by its declared length, or, sent in
     chunks, as soon as it has grown too long.
+
+    The answer goes out at once, and its end only when the peer has sent the rest, or `DRAIN_FACTOR`
+    times `max_bytes` of it, or has taken `DRAIN_S`. A peer that writes first and reads then would
+    otherwise find its connection reset and the answer lost (RFC 9112, section 9.6).
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -33,29 +42,72 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "0")
+        # A peer that waits for "100 Continue" sends nothing when it is refused instead.
+        waits = headers.get("expect", "").lower() == "100-continue"
         if not declared.isdecimal() or int(declared) > self._max_bytes:
-            # The unread rest of the body must not be taken for the next request.
             response = error_response(ErrorCode.BODY_TOO_LARGE, self._message)
-            response.headers["Connection"] = "close"
-            await response(scope, receive, send)
+            draining = send if waits else self._after_draining(receive, send)
+            await response(scope, receive, _closing(draining))
             return
-        received = 0
+        received, has_rest = 0, True
 
         async def limited() -> Message:
-            nonlocal received
+            nonlocal received, has_rest
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
+                has_rest = message.get("more_body", False)
                 if received > self._max_bytes:
                     raise RequestError(ErrorCode.BODY_TOO_LARGE, self._message)
             return message
 
-        await self._app(scope, limited, send)
+        async def answering(message: Message) -> None:
+            too_large = received > self._max_bytes
+            await (refusing if too_large and has_rest else send)(message)
+
+        refusing = _closing(self._after_draining(receive, send))
+        await self._app(scope, limited, answering)
+
+    def _after_draining(self, receive: Receive, send: Send) -> Send:
+        """Sends an answer whose end waits for the rest of the request."""
+
+        async def draining(message: Message) -> None:
+            if message["type"] != "http.response.body" or message.get("more_body", False):
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await self._drain(receive)
+            await send({"type": "http.response.body", "body": b""})
+
+        return draining
+
+    async def _drain(self, receive: Receive) -> None:
+        drained = 0
+        while drained < DRAIN_FACTOR * self._max_bytes:
+            message = await receive()
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                return
+            drained += len(message.get("body", b""))
 
     @property
     def _message(self) -> str:
         return f"the body may have at most {self._max_bytes} bytes"
+
+
+def _closing(send: Send) -> Send:
+    """What is left of the request must not be taken for the next one."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (b"connection", b"close")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return closing
 
 
 class Doorkeeper:

@@ -8,14 +8,12 @@ import signal
 import socket
 import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.app import create_app
-from gateway.delivery.connection import ABORT_EXTENSION
+from gateway.connections import WebSocketProtocol, http_protocol
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,24 +31,6 @@ WS_PING_S = 20.0
 """A WebSocket peer that answers no ping for so long is gone."""
 BACKLOG = 1024
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _HttpProtocol(HttpToolsProtocol):
-    """Lets the application cut a connection whose reader is stuck (`Connection.abort`)."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        extensions: dict[str, dict[object, object]] = {
-            ABORT_EXTENSION: {"abort": self.transport.abort}
-        }
-        self.scope["extensions"] = extensions
-
-
-class _WebSocketProtocol(WebSocketsSansIOProtocol):
-    async def run_asgi(self) -> None:
-        extensions: Any = self.scope.setdefault("extensions", {})
-        extensions[ABORT_EXTENSION] = {"abort": self.transport.abort}
-        await super().run_asgi()
 
 
 class Server(uvicorn.Server):
@@ -134,8 +114,8 @@ def make_server(
     app = create_app(config, backend, make_clock)
     uvicorn_config = uvicorn.Config(
         app,
-        http=_HttpProtocol,
-        ws=_WebSocketProtocol,
+        http=http_protocol(config.limits),
+        ws=WebSocketProtocol,
         ws_max_size=config.limits.body_bytes,
         ws_ping_interval=WS_PING_S,
         ws_ping_timeout=WS_PING_S,

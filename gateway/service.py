@@ -6,19 +6,23 @@ import asyncio
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gateway.clock import Clock, LoopClock
 from gateway.config import GatewayConfig, profiles_of
+from gateway.delivery import Clients, Connection
 from gateway.errors import BackendError
 from gateway.policies import SpecPolicy, resolve_policy
 from gateway.streams import Stream, StreamRegistry
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.backends.base import Backend, ModelInfo
+    from gateway.delivery import Quota
     from protocol.requests import GenerationRequest, PolicySpec
 
 logger = logging.getLogger("wetink.gateway")
@@ -43,6 +47,7 @@ class Gateway:
             limits=config.limits,
             delivery=config.delivery,
         )
+        self.clients = Clients(config.limits)
         self.wall_clock = time.time
         self.started_at = int(self.wall_clock())
         self.start_failure: BackendError | None = None
@@ -142,12 +147,19 @@ class Gateway:
             "model",
         )
 
-    async def generate(self, request: GenerationRequest) -> Stream:
-        """Begins a generation. Raises RequestError or BackendError when it cannot be."""
+    def connection(self, scope: Mapping[str, Any]) -> Connection:
+        """The connection that an ASGI `scope` is about."""
+        return Connection(self.clock, scope, self.clients.of(scope))
+
+    async def generate(self, request: GenerationRequest, *quotas: Quota) -> Stream:
+        """Begins a generation, which counts against `quotas` until it ends.
+
+        Raises RequestError or BackendError when it cannot be.
+        """
         seed = secrets.randbits(SEED_BITS) if request.seed is None else request.seed
         resolved = msgspec.structs.replace(request, model=self.model(request.model).id, seed=seed)
         policy = SpecPolicy(self.policy(request.policy), request.offsets)
-        return await self.streams.start(resolved, want_drafts=policy.wants_drafts)
+        return await self.streams.start(resolved, quotas, want_drafts=policy.wants_drafts)
 
     async def _start_backend(self) -> None:
         try:

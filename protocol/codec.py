@@ -4,14 +4,14 @@ section 7.1).
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from protocol.errors import ErrorCode, RemoteProtocolError, RequestError
 from protocol.events import ServerEvent
-from protocol.refusals import Unparsed, refusal
+from protocol.refusals import Unparsed, cut, malformed, quoted, refusal
+from protocol.repeated_names import refuse_repeated_names_json, refuse_repeated_names_msgpack
 from protocol.requests import ClientMessage, GenerationRequest, Start
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ _request_json = msgspec.json.Decoder(GenerationRequest)
 _EVENT_TYPES = frozenset(
     ("open", "tentative", "commit", "retract", "part", "finish", "error", "heartbeat")
 )
-# What msgspec raises for bytes that are no JSON or MessagePack at all. RecursionError: nesting.
-_MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
+MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What msgspec raises for bytes that are no JSON or MessagePack at all. RecursionError: nesting."""
+_MESSAGE = "the message"
 
 
 def encode_json(message: ServerEvent | ClientMessage | GenerationRequest) -> bytes:
@@ -62,20 +63,29 @@ def decode_event_msgpack(data: bytes) -> ServerEvent | None:
 
 def decode_message_json(data: bytes | str) -> ClientMessage:
     """One WebSocket message of a client. Raises RequestError."""
-    message = _decode(data, _message_json.decode, msgspec.json.decode, ClientMessage)
-    _refuse_repeated_names(data)
+    message = _decode(data, _message_json.decode, msgspec.json.decode, ClientMessage, _MESSAGE)
+    refuse_repeated_names_json(data)
     return _checked(message)
 
 
 def decode_message_msgpack(data: bytes) -> ClientMessage:
     """One WebSocket message of a client. Raises RequestError."""
-    return _checked(_decode(data, _message_msgpack.decode, msgspec.msgpack.decode, ClientMessage))
+    message = _decode(
+        data,
+        _message_msgpack.decode,
+        msgspec.msgpack.decode,
+        ClientMessage,
+        _MESSAGE,
+        "MessagePack",
+    )
+    refuse_repeated_names_msgpack(data)
+    return _checked(message)
 
 
 def decode_request(body: bytes) -> GenerationRequest:
     """Body of `POST /v1/streams`. Raises RequestError naming the field and what is allowed."""
     request = _decode(body, _request_json.decode, msgspec.json.decode, GenerationRequest)
-    _refuse_repeated_names(body)
+    refuse_repeated_names_json(body)
     _require_one_input(request, "")
     _require_token_ids(request, "")
     return request
@@ -91,38 +101,36 @@ def _decode_event(
     except msgspec.ValidationError as error:
         try:
             known = decode_type(data).type in _EVENT_TYPES
-        except (msgspec.ValidationError, *_MALFORMED):
+        except (msgspec.ValidationError, *MALFORMED):
             known = True
         if not known:
             return None
         raise RemoteProtocolError(f"broken event: {error}") from None
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise RemoteProtocolError(f"broken event: {error}") from None
 
 
 def _decode(
-    data: bytes | str, decode: Callable[[Any], T], decode_raw: Callable[[Any], object], wanted: Any
+    data: bytes | str,
+    decode: Callable[[Any], T],
+    decode_raw: Callable[[Any], object],
+    wanted: Any,
+    whole: str = "the body",
+    form: str = "JSON",
 ) -> T:
     try:
         return decode(data)
     except msgspec.ValidationError as error:
-        raise refusal(error, _look(data, decode_raw), wanted) from None
-    except _MALFORMED as error:
-        raise _malformed(error) from None
-
-
-def _look(data: bytes | str, decode: Callable[[Any], object]) -> object:
-    """The refused value without its types; what follows the refused place may be malformed."""
+        refused = error
+    except MALFORMED as error:
+        raise malformed(error, data, whole=whole, form=form) from None
     try:
-        return decode(data)
+        raw = decode_raw(data)
     except msgspec.ValidationError:
-        return Unparsed()
-    except _MALFORMED as error:
-        raise _malformed(error) from None
-
-
-def _malformed(error: Exception) -> RequestError:
-    return RequestError(ErrorCode.MALFORMED_JSON, f"the body cannot be parsed: {error}")
+        raw = Unparsed()
+    except MALFORMED as error:  # behind the place that was refused
+        raise malformed(error, data, whole=whole, form=form) from None
+    raise refusal(refused, raw, wanted, whole)
 
 
 def _checked(message: ClientMessage) -> ClientMessage:
@@ -148,23 +156,7 @@ def _require_token_ids(request: GenerationRequest, prefix: str) -> None:
         if not (key.isascii() and key.isdecimal()):
             raise RequestError(
                 ErrorCode.INVALID_VALUE,
-                f"{prefix}logit_bias: {key!r} is not a token id (a non-negative decimal integer)",
-                f"{prefix}logit_bias.{key}",
+                f"{prefix}logit_bias: {quoted(key)} is not a token id, which is a decimal"
+                " integer of at least 0",
+                f"{prefix}logit_bias.{cut(key)}",
             )
-
-
-def _refuse_repeated_names(data: bytes | str) -> None:
-    """msgspec keeps the last of two values of one name; a user who wrote two meant something else.
-
-    `data` has been decoded once, so it is valid and not deeply nested. Numbers stay strings: a long
-    one costs nothing.
-    """
-    json.loads(data, object_pairs_hook=_pairs, parse_int=str, parse_float=str)
-
-
-def _pairs(pairs: list[tuple[str, object]]) -> None:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise RequestError(ErrorCode.INVALID_VALUE, f"{name} is given twice", name)
-        seen.add(name)

@@ -106,6 +106,14 @@ class PartLedger:
             return 1.0
         return self._marks.confidence(start, stop)
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that its text and its tokens take."""
+        return self._committed.held_bytes + self._marks.held_bytes
+
+    def forget_tokens(self) -> None:
+        self._marks.forget()
+
     def draft(self, tail: str, tokens: Sequence[Token], cause: str | None) -> None:
         self._require_whole_code_points(tail)
         self._require_explained_rewrite(tail, cause)
@@ -210,6 +218,16 @@ class Ledger:
         self._require_not_ended()
         self.current.drop_tail(cause)
         self.ending = Failed(code, message, retryable)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the text and the tokens of all parts take."""
+        return sum(part.held_bytes for part in self.parts)
+
+    def forget_tokens(self) -> None:
+        """Which token stands where is not known any more; the text stays."""
+        for part in self.parts:
+            part.forget_tokens()
 
     def digest(self) -> str:
         """Lower-case hex SHA-256 of the committed text of all parts, in order, as UTF-8."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from math import prod
+from math import isnan, nan, prod
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from protocol.errors import LedgerError
+from protocol.events import Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from protocol.events import Token
 
 
 class _Run:
@@ -19,38 +20,96 @@ class _Run:
 
     __slots__ = ("ends", "tokens")
 
-    def __init__(self) -> None:
-        self.tokens: list[Token] = []
-        self.ends: list[int] = []
+    def __init__(self, tokens: list[Token], ends: list[int]) -> None:
+        self.tokens = tokens
+        self.ends = ends
 
     def between(self, start: int, stop: int) -> Iterator[tuple[Token, int]]:
         """Tokens whose text ends in (`start`, `stop`], with their ends."""
         first, last = bisect_right(self.ends, start), bisect_right(self.ends, stop)
         return zip(self.tokens[first:last], self.ends[first:last], strict=True)
 
-    def extend(self, tokens: Sequence[Token], start: int, end: int) -> None:
-        """`tokens` are those of the text from `start` to `end`, or none at all.
 
-        A token without text of its own (its bytes are incomplete) ends with the code point that it
-        helps to complete.
-        """
-        reached = start
-        ends: list[int] = []
-        for token in tokens:
-            reached += token.n
-            ends.append(reached if token.n else reached + 1)
-        if tokens and reached != end:
-            raise LedgerError(
-                "tokens_cover_text", f"the tokens end at {reached}, their text at {end}"
-            )
-        self.tokens += tokens
-        self.ends += ends
+_UNKNOWN = nan
+"""Stands in a packed column for a value that a token does not have."""
 
-    def keep(self, start: int, stop: int) -> None:
-        """Forget all tokens but those whose text ends in (`start`, `stop`]."""
+
+class _PackedRun:
+    """As `_Run`, for tokens that are kept: 12 bytes for each, and 8 for each of `logprob` and
+    `confidence` from the first token on that has one. Objects would take ten times as much.
+    """
+
+    __slots__ = ("_confidences", "_ids", "_lengths", "_logprobs", "ends")
+
+    def __init__(self) -> None:
+        self.ends = array("I")
+        self._ids = array("I")
+        self._lengths = array("I")
+        self._logprobs = array("d")
+        self._confidences = array("d")
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory it takes."""
+        columns = (self.ends, self._ids, self._lengths, self._logprobs, self._confidences)
+        return sum(map(getsizeof, columns))
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[Token, int]]:
+        """Tokens whose text ends in (`start`, `stop`], with their ends."""
         first, last = bisect_right(self.ends, start), bisect_right(self.ends, stop)
-        self.tokens = self.tokens[first:last]
-        self.ends = self.ends[first:last]
+        return ((self._token(index), self.ends[index]) for index in range(first, last))
+
+    def extend(self, tokens: Sequence[Token], ends: list[int]) -> None:
+        """Raises LedgerError, and nothing has changed, for an id that is not in 32 bits."""
+        if not tokens:
+            return
+        before = len(self._ids)
+        try:
+            self._ids.fromlist([token.id for token in tokens])
+        except OverflowError:
+            raise LedgerError("tokens_fit", "the id of a token is not in 32 bits") from None
+        # Neither can be larger than the text is long.
+        self._lengths.fromlist([token.n for token in tokens])
+        self.ends.fromlist(ends)
+        _extend(self._logprobs, before, [token.logprob for token in tokens])
+        _extend(self._confidences, before, [token.confidence for token in tokens])
+
+    def _token(self, index: int) -> Token:
+        return Token(
+            self._ids[index],
+            self._lengths[index],
+            _value(self._logprobs, index),
+            _value(self._confidences, index),
+        )
+
+
+def _extend(column: array[float], before: int, values: list[float | None]) -> None:
+    """Appends to a column of `before` tokens; it stays empty until one token has a value."""
+    if column or values.count(None) < len(values):
+        column.extend([_UNKNOWN] * (before - len(column)))
+        column.extend(_UNKNOWN if value is None else value for value in values)
+
+
+def _value(column: array[float], index: int) -> float | None:
+    value = column[index] if column else _UNKNOWN
+    return None if isnan(value) else value
+
+
+def _ends(tokens: Sequence[Token], start: int, end: int) -> list[int]:
+    """Where the text of each token ends; `tokens` are those of the text from `start` to `end`, or
+    none at all.
+
+    A token without text of its own (its bytes are incomplete) ends with the code point that it
+    helps to complete. Raises LedgerError where they do not cover their text.
+    """
+    reached = start
+    ends: list[int] = []
+    for token in tokens:
+        reached += token.n
+        ends.append(reached if token.n else reached + 1)
+    if tokens and reached != end:
+        raise LedgerError("tokens_cover_text", f"the tokens end at {reached}, their text at {end}")
+    return ends
 
 
 class Marks:
@@ -62,8 +121,13 @@ class Marks:
     __slots__ = ("_committed", "_tail")
 
     def __init__(self) -> None:
-        self._committed = _Run()
-        self._tail = _Run()
+        self._committed = _PackedRun()
+        self._tail = _NO_TOKENS
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the tokens of committed text take; those of a tail are few and gone soon."""
+        return self._committed.held_bytes
 
     def between(self, start: int, stop: int) -> list[tuple[Token, int]]:
         """Tokens whose text ends in (`start`, `stop`], in order, each with the place where it ends.
@@ -82,16 +146,24 @@ class Marks:
 
     def draft(self, tokens: Sequence[Token], start: int, end: int) -> None:
         """The tail reaches from `start` to `end`, and these are its tokens."""
-        tail = _Run()
-        tail.extend(tokens, start, end)
-        self._tail = tail
+        self._tail = _Run(list(tokens), _ends(tokens, start, end))
 
     def commit(self, tokens: Sequence[Token], start: int, end: int, standing: int) -> None:
         """Text from `start` to `end` is committed, and these are its tokens; of the earlier tail
         all up to `standing` stands.
         """
-        self._committed.extend(tokens, start, end)
-        self._tail.keep(end, standing)
+        self._committed.extend(tokens, _ends(tokens, start, end))
+        kept = list(self._tail.between(end, standing))
+        self._tail = _Run([token for token, _ in kept], [end for _, end in kept])
 
     def drop_tail(self) -> None:
-        self._tail = _Run()
+        self._tail = _NO_TOKENS
+
+    def forget(self) -> None:
+        """No token is known any more: for text whose tokens nobody will ask for."""
+        self._committed = _PackedRun()
+        self._tail = _NO_TOKENS
+
+
+_NO_TOKENS = _Run([], [])
+"""Runs of the tail are replaced, never changed, so this one may be shared."""

@@ -7,6 +7,7 @@ types.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, TypeAlias, cast
 
@@ -29,8 +30,13 @@ class Unparsed:
     """Stands for a value that could not be looked at."""
 
 
-def refusal(error: msgspec.ValidationError, raw: object, wanted: Any) -> RequestError:
-    """The RequestError for a value `raw` that msgspec refused as a `wanted`."""
+def refusal(
+    error: msgspec.ValidationError, raw: object, wanted: Any, whole: str = "the body"
+) -> RequestError:
+    """The RequestError for a value `raw` that msgspec refused as a `wanted`.
+
+    `whole`: what to call the value when no field of it is at fault.
+    """
     text = str(error)
     here = _Place(_alternatives(inspect.type_info(wanted)), raw, "")
     location = _LOCATION.search(text)
@@ -45,13 +51,13 @@ def refusal(error: msgspec.ValidationError, raw: object, wanted: Any) -> Request
             field.param,
         )
     if unknown := _UNKNOWN.match(text):
-        param = here.path(_cut(unknown.group(1)))
+        param = here.path(cut(unknown.group(1)))
         names = ", ".join(sorted(here.fields()))
         return RequestError(
             ErrorCode.UNKNOWN_FIELD, f"{param} is unknown; allowed here: {names}", param
         )
-    subject = here.param or "the body"
-    got = "" if isinstance(here.raw, Unparsed) else f", not {_cut(repr(here.raw))}"
+    subject = here.param or whole
+    got = "" if isinstance(here.raw, Unparsed) else f", not {quoted(here.raw)}"
     return RequestError(
         ErrorCode.UNKNOWN_MESSAGE if here.param == "type" else ErrorCode.INVALID_VALUE,
         f"{subject} must be {_described(here.types)}{got}",
@@ -88,7 +94,11 @@ class _Place:
         return _Place(self.fields().get(name, ()), raw, self.path(name))
 
     def item(self, position: int) -> _Place:
-        types = [t.item_type for t in self.types if isinstance(t, inspect.ListType)]
+        types = [
+            t.item_type
+            for t in self.types
+            if isinstance(t, inspect.ListType | inspect.VarTupleType)
+        ]
         raw = next(iter(_sequence(self.raw)[position:]), Unparsed())
         return _Place(_alternatives(*types), raw, f"{self.param}[{position}]")
 
@@ -147,7 +157,7 @@ def _described(types: Types) -> str:
                 words.append("a number" + _range(each))
             case inspect.StrType():
                 words.append("a string" + _size(each, "characters"))
-            case inspect.ListType():
+            case inspect.ListType() | inspect.VarTupleType():
                 words.append("a list" + _size(each, "items"))
             case inspect.BoolType():
                 words.append("true or false")
@@ -171,7 +181,7 @@ def _range(number: inspect.IntType | inspect.FloatType) -> str:
     return " of " + " and ".join(words) if words else ""
 
 
-def _size(sized: inspect.StrType | inspect.ListType, what: str) -> str:
+def _size(sized: inspect.StrType | inspect.ListType | inspect.VarTupleType, what: str) -> str:
     words: list[str] = []
     if sized.min_length:
         words.append(f"at least {sized.min_length}")
@@ -180,5 +190,58 @@ def _size(sized: inspect.StrType | inspect.ListType, what: str) -> str:
     return f" of {' and '.join(words)} {what}" if words else ""
 
 
-def _cut(text: str) -> str:
+def quoted(value: object) -> str:
+    """A user's own value in a message, as it is written in JSON; structures by their kind."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return cut(str(value))
+        case str():
+            return json.dumps(cut(value), ensure_ascii=False)
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return "binary data"
+
+
+def cut(text: str) -> str:
+    """A user's own words, as far as a message repeats them."""
     return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…"
+
+
+# A high surrogate that no low one follows, or a low one that no high one precedes.
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE_SURROGATE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, rb"\\u[dD][89abAB]..", _LOW))
+
+
+def malformed(
+    error: Exception, data: bytes | str, *, whole: str = "the body", form: str = "JSON"
+) -> RequestError:
+    """The RequestError for `data` that is no JSON (or MessagePack, `form`) at all.
+
+    `error`: what msgspec raised; `whole`: what to call the data.
+    """
+    return RequestError(ErrorCode.MALFORMED_JSON, f"{whole} {_flaw(error, data, form)}")
+
+
+def _flaw(error: Exception, data: bytes | str, form: str) -> str:
+    raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    if not raw.strip():
+        return f"is empty; it must be {form}"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply; no request needs more than a few levels"
+    if isinstance(error, UnicodeError):
+        return "is not valid UTF-8; text must be encoded as UTF-8"
+    if form == "JSON" and _LONE_SURROGATE.search(raw):
+        return (
+            "has half of a surrogate pair (\\ud800 to \\udfff); such an escape needs its other half"
+        )
+    problem = str(error).rpartition("malformed: ")[2]
+    if problem == "Input data was truncated":
+        return f"is not complete {form}: it ends too early"
+    return f"is not {form}: {problem}"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -18,8 +18,14 @@ MAX_STOP_LENGTH = 512
 MAX_DRAFT_LENGTH = 16
 
 ChunkUnit: TypeAlias = Literal["token", "word", "clause", "sentence", "line", "paragraph"]
+MAX_REF_LENGTH = 128
+"""Code points; a ref is kept for as long as its attachment is known, and said again in answers."""
 PositiveInt: TypeAlias = Annotated[int, Meta(ge=1)]
 NonNegativeInt: TypeAlias = Annotated[int, Meta(ge=0)]
+
+
+Ref: TypeAlias = Annotated[str, Meta(max_length=MAX_REF_LENGTH)]
+Include: TypeAlias = Annotated[list[IncludeItem], Meta(max_length=len(get_args(IncludeItem)))]
 
 
 class _Policy(
@@ -102,11 +108,11 @@ class GenerationRequest(
     policy: PolicySpec | str | None = None
     """A policy object, a short form ("hold", "retract", "chunk:sentence") or a profile's name."""
     offsets: OffsetUnit = OffsetUnit.CODEPOINT
-    include: list[IncludeItem] = []
+    include: Include = []
 
 
 class Start(msgspec.Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_fields=True):
-    ref: str
+    ref: Ref
     request: GenerationRequest
 
 
@@ -119,24 +125,24 @@ class Attach(
     forbid_unknown_fields=True,
     omit_defaults=True,
 ):
-    ref: str
+    ref: Ref
     stream: str
     cursor: str | None = None
     policy: PolicySpec | str | None = None
     offsets: OffsetUnit = OffsetUnit.CODEPOINT
-    include: list[IncludeItem] = []
+    include: Include = []
 
 
 class Detach(
     msgspec.Struct, frozen=True, tag_field="type", tag="detach", forbid_unknown_fields=True
 ):
-    ref: str
+    ref: Ref
 
 
 class Cancel(
     msgspec.Struct, frozen=True, tag_field="type", tag="cancel", forbid_unknown_fields=True
 ):
-    ref: str
+    ref: Ref
 
 
 class Ack(
@@ -149,7 +155,7 @@ class Ack(
 ):
     """What was shown, spoken or accepted, as an offset into `part`."""
 
-    ref: str
+    ref: Ref
     at: NonNegativeInt
     part: NonNegativeInt = 0
 

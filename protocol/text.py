@@ -7,6 +7,7 @@ length.
 from __future__ import annotations
 
 from bisect import bisect_right
+from sys import getsizeof
 
 # Small enough that appending to the open block copies little, large enough that a whole stream is
 # few blocks.
@@ -56,6 +57,11 @@ class AppendOnlyText:
             pieces.append(self._open)
         base = self._starts[first]
         return "".join(pieces)[start - base : stop - base]
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory it takes."""
+        return sum(map(getsizeof, (*self._blocks, self._open)))
 
     def __str__(self) -> str:
         return self.slice(0, self.length)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.delivery.client import Client
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -39,7 +41,11 @@ class Connection:
     Holds no text. `woken` is bounded by the connection's number of attachments.
     """
 
-    def __init__(self, clock: Clock, scope: Mapping[str, Any]) -> None:
+    def __init__(
+        self, clock: Clock, scope: Mapping[str, Any], client: Client | None = None
+    ) -> None:
+        """`client`: whose it is; None: nobody counts."""
+        self.client = client or Client(None, None)
         self.closed = False
         """The peer is gone, or the connection was cut."""
         self.stuck_since: float | None = None

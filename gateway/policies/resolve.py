@@ -11,10 +11,12 @@ import msgspec
 from gateway.policies.chunk import ChunkPart
 from gateway.policies.graphemes import GraphemeSafePart
 from gateway.policies.hold import HoldPart
+from gateway.policies.locales import is_locale
 from gateway.policies.retract import RetractPart
+from protocol.codec import MALFORMED
 from protocol.errors import ErrorCode, PolicyError, RequestError
 from protocol.events import OffsetUnit, PartKind
-from protocol.refusals import refusal
+from protocol.refusals import malformed, quoted, refusal
 from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, StreamRetract
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ logger = logging.getLogger("wetink.policies")
 
 KINDS = ("hold", "retract", "chunk")
 CHUNK_UNITS: tuple[str, ...] = get_args(ChunkUnit)
-_LOCALE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 
 
 def resolve_policy(
@@ -45,10 +46,11 @@ def resolve_policy(
             return resolve_policy(_from_json(wanted), profiles, default)
         case str():
             return _from_name(wanted, profiles)
-        case Chunk(locale=locale) if not _LOCALE.fullmatch(locale):
+        case Chunk(locale=locale) if not is_locale(locale):
             raise RequestError(
                 ErrorCode.INVALID_VALUE,
-                f"{locale!r} is not a locale; write a BCP 47 tag such as 'en' or 'pt-BR'",
+                f"policy.locale must be a BCP 47 tag of a known language, such as en, pt-BR or "
+                f"zh-Hant-TW, not {quoted(locale)}",
                 "policy.locale",
             )
         case _:
@@ -59,14 +61,13 @@ def _from_json(text: str) -> PolicySpec:
     """A whole policy object, where only a string fits (a query string)."""
     try:
         raw = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestError(
-            ErrorCode.INVALID_VALUE, f"the policy is not JSON: {error}", "policy"
-        ) from None
+    except MALFORMED as error:
+        problem = malformed(error, text, whole="policy").message
+        raise RequestError(ErrorCode.INVALID_VALUE, problem, "policy") from None
     try:
         return msgspec.convert(raw, PolicySpec)
     except msgspec.ValidationError as error:
-        refused = refusal(error, raw, PolicySpec)
+        refused = refusal(error, raw, PolicySpec, "policy")
         param = "policy" if refused.param is None else f"policy.{refused.param}"
         raise RequestError(refused.code, refused.message, param) from None
 
@@ -93,7 +94,7 @@ def _from_name(name: str, profiles: Mapping[str, PolicySpec]) -> PolicySpec:
 def _allowed(name: str, profiles: Mapping[str, PolicySpec]) -> str:
     units = ", ".join(CHUNK_UNITS)
     return (
-        f"unknown policy {name[:80]!r}; allowed are 'hold', 'retract', 'retract:<max tail>', "
+        f"policy {quoted(name)} is unknown; allowed are 'hold', 'retract', 'retract:<max tail>', "
         f"'chunk', 'chunk:<unit>' with unit one of {units}, or a profile: "
         + ", ".join(sorted(profiles))
     )

@@ -5,29 +5,42 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
+from gateway.delivery import take_all
 from gateway.streams.stream import Stream
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.backends.base import Backend
     from gateway.clock import Clock, Timer
     from gateway.config import DeliveryConfig, LimitsConfig
-    from gateway.delivery import Attachment
+    from gateway.delivery import Attachment, Quota
     from protocol.cursor import Cursor
     from protocol.requests import GenerationRequest
 
 EXPIRED_REMEMBERED = 16_384
 """Ids of expired streams kept, so that a late reader is told `stream_expired`, not
 `unknown_stream`."""
+STREAM_BYTES = 4096
+"""What a kept stream takes besides its text and tokens."""
+
+
+class _Kept(NamedTuple):
+    stream: Stream
+    timer: Timer
+    size: int
+    """Bytes."""
 
 
 class StreamRegistry:
     """All streams of this gateway: a bounded number generating, a bounded number kept after.
 
-    A finished stream can be read for `retention_s`, or until `kept_streams` newer ones have
-    finished; after that its id answers `stream_expired`.
+    A finished stream can be read for `retention_s`, or until newer ones have filled `kept_streams`
+    or `kept_bytes`; after that its id answers `stream_expired`.
     """
 
     def __init__(
@@ -45,7 +58,12 @@ class StreamRegistry:
         self._limits = limits
         self._delivery = delivery
         self._live: dict[str, Stream] = {}
-        self._finished: OrderedDict[str, tuple[Stream, Timer]] = OrderedDict()
+        self._quotas: dict[str, Sequence[Quota]] = {}
+        """By live stream: what it counts against."""
+        self._finished: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept_bytes = 0
+        self._ending: WeakSet[Stream] = WeakSet()
+        """Ended and not kept; their last readers may still be reading."""
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._closed = False
         self._idle = asyncio.Event()
@@ -55,9 +73,17 @@ class StreamRegistry:
     def live(self) -> int:
         return len(self._live)
 
-    async def start(self, request: GenerationRequest, *, want_drafts: bool = False) -> Stream:
-        """Begins a generation. `request.model` and `request.seed` are set; `want_drafts`: whether
-        its first reader will show drafts.
+    async def start(
+        self,
+        request: GenerationRequest,
+        quotas: Sequence[Quota] = (),
+        *,
+        want_drafts: bool = False,
+    ) -> Stream:
+        """Begins a generation, which takes one of each of `quotas` until it ends.
+
+        `request.model` and `request.seed` are set; `want_drafts`: whether its first attachment will
+        show drafts.
 
         Raises RequestError when it cannot run, BackendError when nothing can.
         """
@@ -68,6 +94,7 @@ class StreamRegistry:
                 ErrorCode.TOO_MANY_STREAMS,
                 f"{self._limits.live_streams} streams are generating already; try again later",
             )
+        take_all(quotas)
         assert request.model is not None
         # 128 random bits: who does not know an id cannot read the stream.
         stream = Stream(
@@ -83,13 +110,15 @@ class StreamRegistry:
             on_end=self._keep,
         )
         self._live[stream.id] = stream
+        self._quotas[stream.id] = quotas
         self._idle.clear()
         try:
             admission = await self._backend.generate(
                 stream.id, request, stream.accept, want_drafts=want_drafts
             )
         except BaseException:
-            self._remove(stream)
+            self._forget_live(stream)
+            stream.is_kept = False
             self._backend.cancel(stream.id)
             raise
         if admission.seed is not None:
@@ -107,7 +136,7 @@ class StreamRegistry:
         if stream is not None:
             return stream
         if stream_id in self._finished:
-            return self._finished[stream_id][0]
+            return self._finished[stream_id].stream
         if stream_id in self._expired:
             raise RequestError(
                 ErrorCode.STREAM_EXPIRED,
@@ -124,9 +153,10 @@ class StreamRegistry:
         raise RequestError(ErrorCode.UNKNOWN_STREAM, "no stream has this id", "stream")
 
     def attachments(self) -> list[Attachment]:
-        """All there are, to live streams and to kept ones."""
-        kept = [stream for stream, _ in self._finished.values()]
-        return [each for stream in (*self._live.values(), *kept) for each in stream.attachments]
+        """All there are, to live streams and to ended ones."""
+        kept = [kept.stream for kept in self._finished.values()]
+        streams = (*self._live.values(), *kept, *self._ending)
+        return [each for stream in streams for each in stream.attachments]
 
     def close_door(self) -> None:
         """No new stream begins; those there are go on."""
@@ -144,27 +174,45 @@ class StreamRegistry:
 
     def close(self) -> None:
         """Forgets everything, timers included."""
-        for _, timer in self._finished.values():
-            timer.cancel()
+        for kept in self._finished.values():
+            kept.timer.cancel()
         self._finished.clear()
 
-    def _remove(self, stream: Stream) -> None:
-        self._live.pop(stream.id, None)
-        if not self._live:
-            self._idle.set()
+    def discard(self, stream: Stream) -> None:
+        """Nobody can come back to `stream`: it is cancelled, and nothing is kept of it."""
+        stream.is_kept = False
+        stream.cancel()
+        if stream.id in self._finished:
+            self._expire(stream.id)
 
     def _keep(self, stream: Stream) -> None:
-        self._remove(stream)
+        self._forget_live(stream)
+        if not stream.is_kept:
+            self._ending.add(stream)
+            return
         timer = self._clock.call_at(
             self._clock.now() + self._delivery.retention_s, lambda: self._expire(stream.id)
         )
-        self._finished[stream.id] = (stream, timer)
-        if len(self._finished) > self._limits.kept_streams:
+        kept = _Kept(stream, timer, stream.ledger.held_bytes + STREAM_BYTES)
+        self._finished[stream.id] = kept
+        self._kept_bytes += kept.size
+        while (
+            len(self._finished) > self._limits.kept_streams
+            or self._kept_bytes > self._limits.kept_bytes
+        ):
             self._expire(next(iter(self._finished)))
 
+    def _forget_live(self, stream: Stream) -> None:
+        self._live.pop(stream.id, None)
+        if not self._live:
+            self._idle.set()
+        for quota in self._quotas.pop(stream.id, ()):
+            quota.give()
+
     def _expire(self, stream_id: str) -> None:
-        _, timer = self._finished.pop(stream_id)
-        timer.cancel()
+        kept = self._finished.pop(stream_id)
+        kept.timer.cancel()
+        self._kept_bytes -= kept.size
         self._expired[stream_id] = None
         if len(self._expired) > EXPIRED_REMEMBERED:
             self._expired.popitem(last=False)

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from gateway.backends.base import Backend, BackendEvent
     from gateway.clock import Clock, Timer
     from gateway.config import DeliveryConfig, LimitsConfig
-    from gateway.delivery import Connection
+    from gateway.delivery import Client, Connection
     from protocol.cursor import Cursor
     from protocol.events import IncludeItem
     from protocol.requests import GenerationRequest, PolicySpec
 
 logger = logging.getLogger("wetink.streams")
+
+TOKEN_ITEMS = frozenset({"tokens", "logprobs"})
+"""Items of `include` that need to know which token stands where."""
 
 
 class Stream:
@@ -55,12 +58,15 @@ class Stream:
         self.seed = request.seed
         self.ledger = Ledger()
         self.attachments: list[Attachment] = []
+        self.is_kept = True
+        """Whether somebody may come back to it after its end."""
         self._backend = backend
         self._clock = clock
         self._started_at = clock.now()
         self._limits = limits
         self._delivery = delivery
         self._on_end = on_end
+        self._tokens_wanted = bool(TOKEN_ITEMS.intersection(request.include))
         self._wanting_drafts = 0
         """How many attachments show drafts."""
         self._drafts_wanted = want_drafts
@@ -112,7 +118,8 @@ class Stream:
         multiplexed: bool = False,
         ref: str | None = None,
     ) -> Attachment:
-        """Raises RequestError when the cursor does not fit, or too many are attached already.
+        """Raises RequestError when the cursor does not fit, or too many are attached already, to
+        this stream or by this client.
 
         `multiplexed`: every event names the stream, as one connection carries several.
         """
@@ -142,10 +149,16 @@ class Stream:
             connection,
             delivery=self._delivery,
             unsent_bytes=self._limits.unsent_bytes,
-            on_leave=self._detach,
+            on_leave=lambda left: self._detach(left, connection.client),
         )
-        attachment.open(cursor)
+        connection.client.attachments.take()
+        try:
+            attachment.open(cursor)
+        except RequestError:
+            connection.client.attachments.give()
+            raise
         self.attachments.append(attachment)
+        self._tokens_wanted = self._tokens_wanted or bool(TOKEN_ITEMS.intersection(include))
         self._cancel_grace()
         self._count_wanting_drafts(+1 if policy.wants_drafts else 0)
         return attachment
@@ -182,10 +195,13 @@ class Stream:
             attachment.notify()
         if self.ended:
             self._cancel_grace()
+            if not self._tokens_wanted:
+                self.ledger.forget_tokens()
             self._on_end(self)
 
-    def _detach(self, attachment: Attachment) -> None:
+    def _detach(self, attachment: Attachment, client: Client) -> None:
         self.attachments.remove(attachment)
+        client.attachments.give()
         self._count_wanting_drafts(-1 if attachment.policy.wants_drafts else 0)
         if not self.attachments:
             self.begin_grace()

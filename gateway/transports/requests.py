@@ -8,8 +8,9 @@ import msgspec
 
 from protocol import cursor as cursors
 from protocol.errors import ErrorCode, RequestError
-from protocol.events import IncludeItem, OffsetUnit
-from protocol.refusals import refusal
+from protocol.events import OffsetUnit
+from protocol.refusals import cut, refusal
+from protocol.requests import Include
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,7 +30,7 @@ class AttachQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     offsets: OffsetUnit = OffsetUnit.CODEPOINT
     cursor: str | None = None
     """Where to go on. A `Last-Event-ID` header is newer than the URL and wins over it."""
-    include: list[IncludeItem] = []
+    include: Include = []
     """Comma-separated."""
 
 
@@ -44,13 +45,15 @@ def read_query(request: Request) -> AttachQuery:
         if name == "include":
             raw.setdefault(name, []).extend(item for item in value.split(",") if item)
         elif name in raw:
-            raise RequestError(ErrorCode.INVALID_VALUE, f"{name} is given twice", name)
+            raise RequestError(
+                ErrorCode.INVALID_VALUE, f"{cut(name)} is given twice; give it once", cut(name)
+            )
         else:
             raw[name] = value
     try:
         return msgspec.convert(raw, AttachQuery, strict=False)
     except msgspec.ValidationError as error:
-        raise refusal(error, raw, AttachQuery) from None
+        raise refusal(error, raw, AttachQuery, "the query string") from None
 
 
 def read_cursor(request: Request, query: AttachQuery) -> Cursor | None:

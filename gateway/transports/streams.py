@@ -8,12 +8,12 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.delivery import Connection
 from gateway.responses import json_response
 from gateway.streams import snapshot
 from gateway.transports.requests import gateway_of, read_cursor, read_query, wants_event_stream
 from gateway.transports.sse import EventStream, WetinkFraming
 from protocol.codec import decode_request
+from protocol.errors import RequestError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,15 +33,19 @@ async def start_stream(request: Request) -> ASGIApp:
     gateway = gateway_of(request)
     wanted = decode_request(await request.body())
     policy = gateway.policy(wanted.policy)
-    stream = await gateway.generate(wanted)
+    connection = gateway.connection(request.scope)
+    stream = await gateway.generate(wanted, connection.client.streams)
     path = f"/v1/streams/{stream.id}"
     if not wants_event_stream(request):
         created = StreamCreated(stream=stream.id, epoch=stream.epoch, events=f"{path}/events")
         return json_response(created, 201, {"Location": path})
-    connection = Connection(gateway.clock, request.scope)
-    attachment = stream.attach(
-        policy, connection=connection, unit=wanted.offsets, include=wanted.include
-    )
+    try:
+        attachment = stream.attach(
+            policy, connection=connection, unit=wanted.offsets, include=wanted.include
+        )
+    except RequestError:
+        gateway.streams.discard(stream)  # its author will not learn its id
+        raise
     framing = WetinkFraming(gateway.config.delivery.retry_s)
     return EventStream(attachment, connection, framing, ((b"content-location", path.encode()),))
 
@@ -52,7 +56,7 @@ async def read_events(request: Request) -> ASGIApp:
     cursor = read_cursor(request, query)
     policy = gateway.policy(query.policy)
     stream = gateway.streams.get(request.path_params["stream"], cursor)
-    connection = Connection(gateway.clock, request.scope)
+    connection = gateway.connection(request.scope)
     attachment = stream.attach(
         policy, connection=connection, cursor=cursor, unit=query.offsets, include=query.include
     )

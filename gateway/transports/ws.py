@@ -11,7 +11,7 @@ import msgspec
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-from gateway.delivery import Attachment, Connection
+from gateway.delivery import Attachment, Quota
 from gateway.errors import RETRYABLE, BackendError
 from gateway.responses import error_response
 from protocol import cursor as cursors
@@ -23,7 +23,8 @@ from protocol.codec import (
 )
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import Error
-from protocol.requests import Ack, Attach, Cancel, ClientMessage, Detach, Start
+from protocol.refusals import quoted
+from protocol.requests import Ack, Attach, Cancel, ClientMessage, Detach, PolicySpec, Ref, Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ CLOSE_INTERNAL_ERROR = 1011
 class _Referring(msgspec.Struct):
     """As much of a message as an answer to it needs, however wrong the rest is."""
 
-    ref: str | None = None
+    ref: Ref | None = None
 
 
 class _Codec(NamedTuple):
@@ -99,21 +100,29 @@ class _Attached(NamedTuple):
 
 
 class _Socket:
-    """One connection. Reads messages in order, one at a time; a second task writes events.
+    """One connection. Reads messages in order, one at a time; a second task writes events, and each
+    start waits for its admission in a task of its own, so that nothing else waits with it.
 
     A ref names an attachment until the client uses it for another, also after its end, so that a
-    late ack or cancel is no error. At most `attachments_per_socket` are kept.
+    late ack or cancel is no error. At most `attachments_per_socket` are kept or starting.
     """
 
     def __init__(self, websocket: WebSocket, gateway: Gateway, codec: _Codec) -> None:
         self._websocket = websocket
         self._gateway = gateway
         self._codec = codec
-        self._connection = Connection(gateway.clock, websocket.scope)
+        self._connection = gateway.connection(websocket.scope)
         self._attached: dict[str, _Attached] = {}
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        most = gateway.config.limits.streams_per_socket
+        self._streams = Quota(
+            most,
+            ErrorCode.TOO_MANY_STREAMS,
+            f"{most} streams of this connection are generating already; try again when one ends",
+        )
 
     async def run(self) -> None:
-        tasks = [
+        tasks: list[asyncio.Task[None]] = [
             asyncio.create_task(self._read()),
             asyncio.create_task(self._write()),
             asyncio.create_task(self._gateway.stopping()),
@@ -124,6 +133,7 @@ class _Socket:
             if stopping.done() and not writing.done():
                 await self._say_goodbye(writing)
         finally:
+            tasks += self._starting.values()
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -136,7 +146,9 @@ class _Socket:
                     await self._websocket.close(CLOSE_INTERNAL_ERROR)
 
     async def _say_goodbye(self, writing: asyncio.Task[None]) -> None:
-        """Every stream has just ended with `shutting_down`; that still goes out, then the close."""
+        """Every stream has just ended with `shutting_down`; that still goes out, then the close,
+        which also answers every start that waits.
+        """
         self._connection.finish()
         await writing
         with suppress(WebSocketDisconnect, RuntimeError):
@@ -174,9 +186,11 @@ class _Socket:
     async def _handle(self, message: ClientMessage) -> None:
         match message:
             case Start():
-                await self._start(message)
+                self._start(message)
             case Attach():
                 self._attach(message)
+            case Detach() | Cancel() if message.ref in self._starting:
+                await self._withdraw(message.ref)
             case Detach():
                 self._at(message.ref).attachment.leave()
                 del self._attached[message.ref]
@@ -187,20 +201,57 @@ class _Socket:
             case _:
                 assert_never(message)
 
-    async def _start(self, message: Start) -> None:
+    def _start(self, message: Start) -> None:
         self._require_free(message.ref)
+        policy = self._gateway.policy(message.request.policy)
+        self._starting[message.ref] = asyncio.create_task(self._admit(message, policy))
+
+    async def _admit(self, message: Start, policy: PolicySpec) -> None:
+        """Waits until the stream is admitted and attaches to it, or says why it cannot be."""
+        try:
+            await self._generate(message, policy)
+        except (RequestError, BackendError) as error:
+            await self._refuse_start(error, message.ref)
+        except Exception:
+            logger.exception("a start on a WebSocket failed")
+            await self._refuse_start(
+                RequestError(ErrorCode.INTERNAL, "the gateway failed; the request is not to blame"),
+                message.ref,
+            )
+        finally:
+            # A withdrawn start has made room for another of the same ref.
+            if self._starting.get(message.ref) is asyncio.current_task():
+                del self._starting[message.ref]
+
+    async def _refuse_start(self, error: RequestError | BackendError, ref: str) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):  # gone; the reading task knows
+            await self._refuse(error, ref)
+
+    async def _generate(self, message: Start, policy: PolicySpec) -> None:
         request = message.request
-        policy = self._gateway.policy(request.policy)
-        stream = await self._gateway.generate(request)
-        attachment = stream.attach(
-            policy,
-            connection=self._connection,
-            unit=request.offsets,
-            include=request.include,
-            multiplexed=True,
-            ref=message.ref,
-        )
+        of_address = self._connection.client.streams
+        stream = await self._gateway.generate(request, self._streams, of_address)
+        try:
+            attachment = stream.attach(
+                policy,
+                connection=self._connection,
+                unit=request.offsets,
+                include=request.include,
+                multiplexed=True,
+                ref=message.ref,
+            )
+        except RequestError:
+            self._gateway.streams.discard(stream)  # its author will not learn its id
+            raise
         self._attached[message.ref] = _Attached(stream, attachment)
+
+    async def _withdraw(self, ref: str) -> None:
+        """Ends a start that waits for its admission."""
+        self._starting.pop(ref).cancel()
+        await self._refuse(
+            RequestError(ErrorCode.WITHDRAWN, "the start was withdrawn before its stream began"),
+            ref,
+        )
 
     def _attach(self, message: Attach) -> None:
         self._require_free(message.ref)
@@ -221,24 +272,26 @@ class _Socket:
 
     def _at(self, ref: str) -> _Attached:
         if ref not in self._attached:
-            raise RequestError(ErrorCode.UNKNOWN_REF, f"nothing is attached as {ref[:80]!r}", "ref")
+            state = "still starting" if ref in self._starting else "not attached"
+            raise RequestError(ErrorCode.UNKNOWN_REF, f"{quoted(ref)} is {state}", "ref")
         return self._attached[ref]
 
     def _require_free(self, ref: str) -> None:
         """Makes room for one more attachment called `ref`."""
         attached = self._attached
-        if ref in attached and not attached[ref].attachment.closed:
+        is_live = ref in attached and not attached[ref].attachment.closed
+        if is_live or ref in self._starting:
             raise RequestError(
-                ErrorCode.DUPLICATE_REF, f"{ref[:80]!r} is in use on this connection", "ref"
+                ErrorCode.DUPLICATE_REF, f"{quoted(ref)} is in use on this connection", "ref"
             )
         if ref in attached:
             attached.pop(ref).attachment.leave()
-        if len(attached) >= self._gateway.config.limits.attachments_per_socket:
+        most = self._gateway.config.limits.attachments_per_socket
+        if len(attached) + len(self._starting) >= most:
             over = next((name for name, one in attached.items() if one.attachment.closed), None)
             if over is None:
                 raise RequestError(
-                    ErrorCode.OVERLOADED,
-                    f"a connection carries at most {len(attached)} attachments",
+                    ErrorCode.OVERLOADED, f"a connection carries at most {most} attachments"
                 )
             attached.pop(over).attachment.leave()
 
@@ -248,11 +301,12 @@ class _Socket:
             if attached.stream is stream and not attached.attachment.closed:
                 raise RequestError(
                     ErrorCode.ALREADY_ATTACHED,
-                    f"this connection reads the stream already, as {ref[:80]!r}; detach it first",
+                    f"this connection reads the stream already, as {quoted(ref)}; detach it first",
                     "stream",
                 )
 
     def _ref(self, data: str | bytes) -> str | None:
+        """None where there is none, or none that could be kept."""
         try:
             return self._codec.decode_ref(data).ref
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

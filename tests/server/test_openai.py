@@ -10,7 +10,7 @@ import pytest
 
 from gateway.backends.base import Drafted, Failed, Finished, PartBegins, Verified
 from protocol.requests import Message
-from tests.server.gateways import PATIENCE_S
+from tests.server.gateways import PATIENCE_S, hand_served
 from tests.unit.gateway.doubles import COUNTS, SMALL_TALK, SMALL_TALK_TEXT
 
 if TYPE_CHECKING:
@@ -220,3 +220,17 @@ async def test_silence_is_filled_with_comments(served: Served) -> None:
             "",
             "chat.completion.chunk",
         )
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_answer_leaves_no_stream_to_keep(streaming: bool) -> None:
+    async with hand_served(limits__kept_streams=1) as served:
+        resumable = await served.start()
+        await served.backend.admitted.get()
+        served.backend.say(Finished("stop"))
+        for _ in range(3):
+            body = {**CHAT, "stream": streaming}
+            answer = await answer_to(served, "/v1/chat/completions", body, Finished("stop"))
+            assert answer.status_code == 200
+        # It would have been the first to go.
+        assert (await served.snapshot(resumable))["state"] == "finished"

@@ -272,6 +272,119 @@ async def test_socket_carries_a_bounded_number_of_attachments() -> None:
         await socket.start("c")
 
 
+async def test_reader_is_served_while_a_start_waits_for_its_admission(served: Served) -> None:
+    async with socket_to(served) as socket:
+        opened = await socket.start("a", policy="hold")
+        assert opened.stream is not None
+        served.backend.admits.clear()
+        await socket.send("start", ref="b", request={"prompt": "hi"})
+        served.backend.say(Verified("text"))
+        assert isinstance(await socket.next(), Commit)
+        await socket.send("ack", ref="a", at=4)
+        await socket.send("ack", ref="b", at=0)
+        assert await socket.refused() == ("unknown_ref", "b", "ref")
+        (reader,) = (await served.snapshot(opened.stream))["attachments"]
+        assert reader["ack"] == "0.4"
+        await socket.send("cancel", ref="a")
+        assert isinstance(await socket.next(), Finish)
+        await socket.send("start", ref="b", request={"prompt": "hi"})
+        assert await socket.refused() == ("duplicate_ref", "b", "ref")
+        served.backend.admits.set()
+        late = await socket.next()
+        assert isinstance(late, Open)
+        assert late.ref == "b"
+
+
+@pytest.mark.parametrize("withdraw", ["cancel", "detach"])
+async def test_start_is_withdrawn_before_its_admission(served: Served, withdraw: str) -> None:
+    async with socket_to(served) as socket:
+        served.backend.admits.clear()
+        await socket.send("start", ref="a", request={"prompt": "hi"})
+        await served.backend.waiting.get()
+        await socket.send(withdraw, ref="a")
+        assert await socket.refused() == ("withdrawn", "a", None)
+        served.backend.admits.set()
+        await socket.start("a")
+        assert len(served.backend.requests) == 1
+
+
+async def test_socket_that_closes_withdraws_its_starts() -> None:
+    async with hand_served(limits__live_streams=1) as served:
+        served.backend.admits.clear()
+        async with socket_to(served) as socket:
+            await socket.send("start", ref="a", request={"prompt": "hi"})
+            await served.backend.waiting.get()
+        async with socket_to(served) as socket:
+            served.backend.admits.set()
+            while True:  # until the server has seen the close
+                await socket.send("start", ref="b", request={"prompt": "hi"})
+                event = await socket.next()
+                if isinstance(event, Open):
+                    break
+                assert isinstance(event, Error)
+                assert event.code == "too_many_streams"
+        assert len(served.backend.requests) == 1
+
+
+async def test_socket_bounds_the_starts_that_wait() -> None:
+    async with hand_served(limits__attachments_per_socket=2) as served, socket_to(served) as socket:
+        served.backend.admits.clear()
+        for ref in "abc":
+            await socket.send("start", ref=ref, request={"prompt": "hi"})
+        assert await socket.refused() == ("overloaded", "c", None)
+
+
+async def test_socket_starts_a_bounded_number_of_streams_even_when_it_detaches() -> None:
+    async with hand_served(limits__streams_per_socket=2) as served, socket_to(served) as socket:
+        streams: list[str] = []
+        for ref in "ab":
+            opened = await socket.start(ref)
+            streams.append(str(opened.stream))
+            await socket.send("detach", ref=ref)
+        await socket.send("start", ref="c", request={"prompt": "x"})
+        assert (await socket.refused())[:2] == ("too_many_streams", "c")
+        served.backend.say(Finished("stop"), stream=streams[0])
+        await socket.start("c")
+
+
+async def test_address_starts_and_reads_a_bounded_number_of_streams() -> None:
+    limits = {"limits__streams_per_address": 2, "limits__attachments_per_address": 3}
+    async with (
+        hand_served(limits__exempt_addresses=(), **limits) as served,
+        socket_to(served) as socket,
+    ):
+        first = await socket.start("a")
+        second = await served.start()
+        answer = await served.http.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "too_many_streams")
+        async with served.read(second) as one, served.read(second) as two:
+            await one.next()
+            await two.next()
+            answer = await served.http.get(f"/v1/streams/{second}/events")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+            served.backend.say(Finished("stop"), stream=first.stream)
+            assert isinstance(await socket.next(), Finish)
+            await socket.send("attach", ref="b", stream=second)
+            assert isinstance(await socket.next(), Open)
+            # There is room for one more stream, and none for its reader: nothing stays behind.
+            headers = {"Accept": "text/event-stream"}
+            for path, body in (("/v1/streams", {"prompt": "x"}), ("/v1/chat/completions", CHAT)):
+                for _ in range(3):
+                    answer = await served.http.post(path, json=body, headers=headers)
+                    assert answer.json()["error"]["code"] == "overloaded"
+            assert len(served.backend.cancelled) == 6
+
+
+CHAT = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize("ref", ["r" * 129, "r" * 100_000])
+async def test_ref_too_long_to_keep_is_refused_and_not_repeated(served: Served, ref: str) -> None:
+    async with socket_to(served) as socket:
+        await socket.send("start", ref=ref, request={"prompt": "hi"})
+        assert await socket.refused() == ("invalid_value", None, "ref")
+
+
 async def test_ref_of_an_ended_attachment_can_be_used_again(served: Served) -> None:
     async with socket_to(served) as socket:
         await socket.start("a")

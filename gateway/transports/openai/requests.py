@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from protocol.codec import MALFORMED
 from protocol.errors import ErrorCode, RequestError
-from protocol.refusals import refusal
+from protocol.refusals import malformed, refusal
 from protocol.requests import GenerationRequest
 
 
@@ -167,10 +168,8 @@ def _build(
 def _decode(body: bytes, wanted: Any) -> Any:
     try:
         raw = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(
-            ErrorCode.MALFORMED_JSON, f"the body cannot be parsed: {error}"
-        ) from None
+    except MALFORMED as error:
+        raise malformed(error, body) from None
     try:
         return msgspec.convert(raw, wanted)
     except msgspec.ValidationError as error:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.routing import Route
 
-from gateway.delivery import Connection
 from gateway.errors import HTTP_STATUS, BackendError
 from gateway.responses import json_response, retry_headers
 from gateway.transports.openai.requests import (
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from gateway.delivery import Attachment
+    from gateway.delivery import Attachment, Connection
     from gateway.streams import Stream
     from gateway.transports.openai.shapes import Json, Shape
     from protocol.requests import GenerationRequest
@@ -107,17 +107,17 @@ class Collected:
 
 
 class _UntilGone:
-    """Cancels a generation nobody can come back to, once its only reader has gone."""
+    """Discards a stream nobody can come back to, once its only reader has gone."""
 
-    def __init__(self, stream: Stream, inner: ASGIApp) -> None:
-        self._stream = stream
+    def __init__(self, discard: Callable[[], None], inner: ASGIApp) -> None:
+        self._discard = discard
         self._inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._inner(scope, receive, send)
         finally:
-            self._stream.cancel()
+            self._discard()
 
 
 async def chat_completions(request: Request) -> ASGIApp:
@@ -141,9 +141,17 @@ async def _run(
     include_usage: bool,
 ) -> ASGIApp:
     gateway = gateway_of(request)
-    stream = await gateway.generate(msgspec.structs.replace(wanted, policy=Hold()))
-    connection = Connection(gateway.clock, request.scope)
-    attachment = stream.attach(Hold(), connection=connection)
+    connection = gateway.connection(request.scope)
+    stream = await gateway.generate(
+        msgspec.structs.replace(wanted, policy=Hold()), connection.client.streams
+    )
+    stream.is_kept = False  # chunks carry no cursor
+    try:
+        attachment = stream.attach(Hold(), connection=connection)
+    except RequestError:
+        gateway.streams.discard(stream)
+        raise
+    discard = partial(gateway.streams.discard, stream)
     head: Json = {
         "id": shape.id_prefix + stream.id,
         "created": int(gateway.wall_clock()),
@@ -151,8 +159,8 @@ async def _run(
     }
     if streaming:
         framing = ChunkFraming(shape, head, include_usage=include_usage)
-        return _UntilGone(stream, EventStream(attachment, connection, framing))
-    return _UntilGone(stream, Collected(stream, attachment, connection, shape, head))
+        return _UntilGone(discard, EventStream(attachment, connection, framing))
+    return _UntilGone(discard, Collected(stream, attachment, connection, shape, head))
 
 
 def _openai_errors(

@@ -74,6 +74,11 @@ class HandBackend:
         """"cancel", "drafts on", "drafts off", in the order of the calls."""
         self.admitted: asyncio.Queue[str] = asyncio.Queue()
         """Ids of streams, in the order of their `generate`."""
+        self.waiting: asyncio.Queue[str] = asyncio.Queue()
+        """Ids of streams, in the order in which they came to be admitted."""
+        self.admits = asyncio.Event()
+        """While it is not set, no stream is admitted."""
+        self.admits.set()
         self.stopped = False
         self.started = asyncio.Event()
         self.start_failure: BackendError | None = None
@@ -116,6 +121,8 @@ class HandBackend:
                 f"the prompt has {words} tokens, the context {self._context_length}",
                 "prompt",
             )
+        self.waiting.put_nowait(stream)
+        await self.admits.wait()
         self.requests[stream] = request
         self._sinks[stream] = sink
         self.admitted.put_nowait(stream)

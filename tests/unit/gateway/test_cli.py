@@ -69,7 +69,10 @@ def test_serve_says_so_when_the_port_is_taken(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--port", "70000"], "wetink: --port: Expected `int` <= 65535\n"),
+        (
+            ["--port", "70000"],
+            "wetink: --port must be an integer of at least 0 and at most 65535, not 70000\n",
+        ),
         (["--config", "/nonexistent/wetink.toml"], "/nonexistent/wetink.toml"),
         (["--port", "0", "--trace", "/nonexistent.jsonl"], "/nonexistent.jsonl"),
     ],

@@ -23,9 +23,57 @@ def test_operator_overrides_file_by_environment_by_command_line(tmp_path: Path) 
     config = GatewayConfig.load(
         path,
         {"server.port": 3},
-        env={"WETINK_SERVER_PORT": "2", "WETINK_LIMITS_LIVE_STREAMS": "2", "WETINK_OTHER": "x"},
+        env={"WETINK_SERVER_PORT": "2", "WETINK_LIMITS_LIVE_STREAMS": "2", "OTHER": "x"},
     )
     assert (config.server.host, config.server.port, config.limits.live_streams) == ("::1", 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("WETINK_SERVER_PROT", "did you mean WETINK_SERVER_PORT?"),
+        ("WETINK_LIMIT_LIVE_STREAMS", "did you mean WETINK_LIMITS_LIVE_STREAMS?"),
+        ("WETINK_QUUX", "no setting is called so"),
+        ("WETINK_POLICIES_PROFILES", "WETINK_POLICIES_PROFILES: "),
+    ],
+)
+def test_operator_is_told_of_a_misspelt_variable(name: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        GatewayConfig.load(env={name: "1"})
+    assert name in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_operator_may_call_a_kubernetes_service_wetink() -> None:
+    env = {"WETINK_SERVICE_HOST": "10.0.0.1", "WETINK_PORT_8000_TCP": "x", "WETINK_PORT": "tcp://x"}
+    assert GatewayConfig.load(env=env) == GatewayConfig()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "https://a.test", "http://a.test:8080", "http://[::1]:1", "vscode-webview://x1"],
+)
+def test_operator_allows_origins_that_browsers_send(origin: str) -> None:
+    config = GatewayConfig.load(overrides={"server.allowed_origins": [origin]}, env={})
+    assert config.server.allowed_origins == [origin]
+
+
+@pytest.mark.parametrize(
+    ("origin", "suggested"),
+    [
+        ("https://a.test/", "https://a.test"),
+        ("https://A.test", "https://a.test"),
+        ("https://a.test:443", "https://a.test"),
+        ("http://a.test:80/x?y", "http://a.test"),
+        ("a.test", "https://a.test"),
+        ("http://a.test:x", "https://app.example"),
+        ("", "https://app.example"),
+    ],
+)
+def test_operator_is_told_that_an_origin_can_never_match(origin: str, suggested: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.allowed_origins") as refused:
+        GatewayConfig.load(overrides={"server.allowed_origins": [origin]}, env={})
+    assert f'such as "{suggested}"' in str(refused.value)
 
 
 def test_operator_lists_origins_in_the_environment() -> None:
@@ -47,7 +95,18 @@ def test_operator_adds_a_profile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
-        ({"server.port": 70000}, "server.port"),
+        ({"server.port": 70000}, "server.port must be an integer of at least 0 and at most 65535"),
+        ({"server.allowed_hosts": ["a.test:80"]}, "server.allowed_hosts"),
+        ({"server.allowed_hosts": ["http://a.test"]}, "server.allowed_hosts"),
+        ({"server.allowed_hosts": ["A.test"]}, "server.allowed_hosts"),
+        ({"limits.exempt_addresses": ["proxy"]}, "limits.exempt_addresses"),
+        ({"policies.profiles": {"x": {"kind": "magic"}}}, "x: kind must be one of hold, retract"),
+        ({"policies.profiles": {"x": "hold"}}, "policies.profiles.x: it must be an object with"),
+        (
+            {"policies.profiles": {"x": {"kind": "chunk", "unit": "page"}}},
+            "policies.profiles.x: unit must be one of clause, line",
+        ),
+        ({"policies.profiles": {"x": {"kind": "chunk", "locale": "xx"}}}, "x: .*BCP 47"),
         ({"server.prot": 1}, "prot"),
         ({"limits.body_bytes": 0}, "limits.body_bytes"),
         ({"backend.kind": "magic"}, "backend.kind"),

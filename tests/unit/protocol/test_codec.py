@@ -21,21 +21,21 @@ def body(**fields: object) -> bytes:
     ("data", "code", "param", "said"),
     [
         # not JSON at all
-        (b"", "malformed_json", None, "truncated"),
-        (b"{", "malformed_json", None, "truncated"),
+        (b"", "malformed_json", None, "empty"),
+        (b"{", "malformed_json", None, "ends too early"),
         (b'{"prompt":"a"} x', "malformed_json", None, "trailing"),
-        (b'{"prompt":"\xff"}', "malformed_json", None, "utf-8"),
-        (b'{"prompt":"\\ud800"}', "malformed_json", None, ""),
+        (b'{"prompt":"\xff"}', "malformed_json", None, "UTF-8"),
+        (b'{"prompt":"\\ud800"}', "malformed_json", None, "surrogate"),
         (b'{"prompt":"\\udc00x"}', "malformed_json", None, "surrogate"),
         (b'{"prompt":"a","temperature":NaN}', "malformed_json", None, ""),
         (b'{"prompt":"a","temperature":Infinity}', "malformed_json", None, ""),
         (b'{"prompt":1', "malformed_json", None, ""),
-        (b"[" * 100_000, "malformed_json", None, "recursion"),
-        (b'{"x":' + b"[" * 100_000, "malformed_json", None, "recursion"),
-        (b'{"policy":{"kind":' + b'{"a":' * 100_000, "malformed_json", None, "recursion"),
+        (b"[" * 100_000, "malformed_json", None, "nested too deeply"),
+        (b'{"x":' + b"[" * 100_000, "malformed_json", None, "nested too deeply"),
+        (b'{"policy":{"kind":' + b'{"a":' * 100_000, "malformed_json", None, "nested too deeply"),
         # not an object
         (b"[]", "invalid_value", None, "the body must be an object"),
-        (b'"hello"', "invalid_value", None, "not 'hello'"),
+        (b'"hello"', "invalid_value", None, 'not "hello"'),
         (b"null", "invalid_value", None, "object"),
         # fields
         (b"{}", "missing_field", "prompt", "either prompt or messages"),
@@ -49,7 +49,7 @@ def body(**fields: object) -> bytes:
         (b'{"prompt":1}', "invalid_value", "prompt", "a string, not 1"),
         (body(max_tokens=0), "invalid_value", "max_tokens", "an integer of at least 1, not 0"),
         (body(max_tokens=-5), "invalid_value", "max_tokens", "not -5"),
-        (body(max_tokens="3"), "invalid_value", "max_tokens", "an integer of at least 1, not '3'"),
+        (body(max_tokens="3"), "invalid_value", "max_tokens", 'an integer of at least 1, not "3"'),
         (body(max_tokens=1.5), "invalid_value", "max_tokens", "not 1.5"),
         (body(temperature=11), "invalid_value", "temperature", "at least 0.0 and at most 10.0"),
         (b'{"prompt":"a","temperature":1e999}', "invalid_value", "temperature", "at most 10.0"),
@@ -64,7 +64,7 @@ def body(**fields: object) -> bytes:
             body(stop=["a", "b", ""]),
             "invalid_value",
             "stop[2]",
-            "at least 1 and at most 512 characters, not ''",
+            'at least 1 and at most 512 characters, not ""',
         ),
         (body(stop=["a", 7]), "invalid_value", "stop[1]", "a string"),
         (body(logit_bias={"1": "x"}), "invalid_value", "logit_bias", "a number of at least -100.0"),
@@ -101,7 +101,7 @@ def body(**fields: object) -> bytes:
             body(policy={"kind": "x"}),
             "invalid_value",
             "policy.kind",
-            "hold, retract, chunk, not 'x'",
+            'hold, retract, chunk, not "x"',
         ),
         (body(policy={"kind": "chunk", "unit": "x"}), "invalid_value", "policy.unit", "paragraph"),
         (
@@ -218,8 +218,96 @@ def test_codec_names_no_field_for_a_key_that_is_no_string() -> None:
 
 
 def test_codec_refuses_repeated_names_in_messages() -> None:
-    with pytest.raises(RequestError, match="ref is given twice"):
+    with pytest.raises(RequestError, match='"ref" is given twice'):
         codec.decode_message_json('{"type":"detach","ref":"a","ref":"b"}')
+
+
+@pytest.mark.parametrize("header", [b"\xa4", b"\xd9\x04", b"\xda\x00\x04", b"\xdb\x00\x00\x00\x04"])
+def test_codec_refuses_repeated_names_in_messagepack(header: bytes) -> None:
+    pack = msgspec.msgpack.encode
+    request = b"\x83" + pack("prompt") + pack("x") + pack("seed") + pack(1)
+    request += header + b"seed" + pack(2)
+    message = b"\x83" + pack("type") + pack("start") + pack("ref") + pack("a")
+    with pytest.raises(RequestError) as refusal:
+        codec.decode_message_msgpack(message + pack("request") + request)
+    assert (refusal.value.code, refusal.value.param) == ("invalid_value", "seed")
+
+
+def test_codec_looks_for_repeated_names_behind_values_of_every_size() -> None:
+    request = {
+        "prompt": "x" * 70_000,
+        "stop": ["y" * 300, "z" * 40, "a"],
+        "stop_token_ids": [0, 200, 70_000, 2**31, 2**33, *range(20)],
+        "logit_bias": {str(token): -0.5 for token in range(20)},
+        "temperature": 0.5,
+        "ignore_eos": True,
+        "seed": None,
+        "priority": -50,
+    }
+    message = {"type": "start", "ref": "a", "request": request}
+    whole = msgspec.msgpack.encode(message)
+    decoded = codec.decode_message_msgpack(whole)
+    assert isinstance(decoded, Start)
+    assert decoded.request.logit_bias["19"] == -0.5
+    # One more pair behind all of that: the outer map has 4 pairs now.
+    with pytest.raises(RequestError, match='"ref" is given twice'):
+        codec.decode_message_msgpack(
+            b"\x84" + whole[1:] + msgspec.msgpack.encode("ref") + msgspec.msgpack.encode("b")
+        )
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "the body is empty; it must be JSON"),
+        (b" \n", "the body is empty; it must be JSON"),
+        (b'{"prompt":"a', "the body is not complete JSON: it ends too early"),
+        (b'{"prompt":"\\ud83d"}', "the body has half of a surrogate pair"),
+        (b'{"prompt":"\\ud83d\\n"}', "the body has half of a surrogate pair"),
+        (b'{"prompt":"\\ude00"}', "the body has half of a surrogate pair"),
+        (b'{"prompt":"\xff"}', "the body is not valid UTF-8"),
+        (b"[" * 100_000, "the body is nested too deeply"),
+        (b'{"prompt":null,"messages":1}', "messages must be a list of at least 1 items, not 1"),
+        (b'{"prompt":"a","max_tokens":null}', "not null"),
+        (b'{"prompt":"a","max_tokens":true}', "not true"),
+        (b'{"prompt":["a"]}', "prompt must be a string, not a list"),
+        (b'{"prompt":{"a":1}}', "prompt must be a string, not an object"),
+    ],
+)
+def test_codec_speaks_of_json_not_of_python(body: bytes, said: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        codec.decode_request(body)
+    assert said in refusal.value.message
+
+
+def test_codec_speaks_of_messages_in_a_message() -> None:
+    for data in (b"", b"\x81"):
+        with pytest.raises(RequestError, match="the message is .*MessagePack"):
+            codec.decode_message_msgpack(data)
+    with pytest.raises(RequestError, match="the message must be an object with"):
+        codec.decode_message_json("[]")
+    packed = msgspec.msgpack.encode({"type": "detach", "ref": b"x"})
+    with pytest.raises(RequestError, match="ref must be a string of at most 128 characters"):
+        codec.decode_message_msgpack(packed)
+
+
+def test_codec_bounds_what_a_client_makes_the_server_keep_and_repeat() -> None:
+    assert codec.decode_message_json(json.dumps({"type": "detach", "ref": "r" * 128}))
+    with pytest.raises(RequestError, match="at most 128 characters"):
+        codec.decode_message_json(json.dumps({"type": "detach", "ref": "r" * 129}))
+    with pytest.raises(RequestError) as refusal:
+        codec.decode_request(body(include=["tokens"] * 5))
+    assert refusal.value.param == "include"
+    for huge in (
+        body(**{"x" * 10_000: 1}),
+        body(logit_bias={"x" * 10_000: 1}),
+        b'{"%b":1,"%b":2,"prompt":"a"}' % (b"x" * 10_000, b"x" * 10_000),
+        body(model=["x"], stop=["x" * 10_000]),
+    ):
+        with pytest.raises(RequestError) as refusal:
+            codec.decode_request(huge)
+        assert len(refusal.value.message) < 1000
+        assert len(refusal.value.param or "") < 200
 
 
 @pytest.mark.parametrize(

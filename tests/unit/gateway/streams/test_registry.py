@@ -16,10 +16,10 @@ from gateway.backends.base import (
     Verified,
 )
 from gateway.config import DeliveryConfig, LimitsConfig
-from gateway.delivery import Connection
+from gateway.delivery import Connection, Quota
 from gateway.streams import StreamRegistry
 from protocol.errors import ErrorCode, RequestError
-from protocol.events import Commit, Error, Finish, Open, Retract
+from protocol.events import Commit, Error, Finish, Open, Retract, Token
 from protocol.ledger import Completed
 from protocol.ledger import Failed as FailedEnding
 from protocol.requests import GenerationRequest, Hold, PolicySpec, StreamRetract
@@ -28,6 +28,7 @@ from tests.unit.gateway.doubles import COUNTS, FakeClock, HandBackend
 if TYPE_CHECKING:
     from gateway.delivery import Attachment
     from gateway.streams import Stream
+    from protocol.events import IncludeItem
 
 LIMITS = LimitsConfig(live_streams=3, kept_streams=2, attachments_per_stream=2)
 DELIVERY = DeliveryConfig(grace_s=30.0, retention_s=300.0)
@@ -36,12 +37,12 @@ DELIVERY = DeliveryConfig(grace_s=30.0, retention_s=300.0)
 class Room:
     """A registry with its doubles."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: LimitsConfig = LIMITS) -> None:
         self.clock = FakeClock()
         self.backend = HandBackend()
         self.connection = Connection(self.clock, {})
         self.registry = StreamRegistry(
-            self.backend, self.clock, epoch=7, limits=LIMITS, delivery=DELIVERY
+            self.backend, self.clock, epoch=7, limits=limits, delivery=DELIVERY
         )
 
     async def start(self, prompt: str = "hi") -> Stream:
@@ -258,3 +259,72 @@ async def test_finished_counts_default_to_nothing(room: Room) -> None:
     room.backend.say(Finished("stop", TokenCounts()))
     assert isinstance(stream.ledger.ending, Completed)
     assert stream.ledger.ending.usage.completion_tokens == 0
+
+
+async def test_registry_keeps_a_bounded_number_of_bytes() -> None:
+    limits = LimitsConfig(kept_bytes=3 * 10_000)
+    room = Room(limits)
+    ids: list[str] = []
+    for _ in range(5):
+        ids.append((await room.start()).id)
+        room.backend.say(Verified("x" * 8_000), Finished("stop"))
+    for expired in ids[:3]:
+        with pytest.raises(RequestError) as refused:
+            room.registry.get(expired)
+        assert refused.value.code is ErrorCode.STREAM_EXPIRED
+    assert [room.registry.get(kept).id for kept in ids[3:]] == ids[3:]
+    room.clock.advance(300.0)
+    for _ in range(2):  # what has expired takes no room
+        ids.append((await room.start()).id)
+        room.backend.say(Verified("x" * 8_000), Finished("stop"))
+    assert [room.registry.get(kept).id for kept in ids[5:]] == ids[5:]
+
+
+@pytest.mark.parametrize("asked", ["request", "reader", "nobody"])
+async def test_finished_stream_keeps_its_tokens_only_where_somebody_asked(
+    room: Room, asked: str
+) -> None:
+    include: list[IncludeItem] = ["tokens"]
+    request = GenerationRequest(
+        prompt="hi", model="hand", include=include if asked == "request" else []
+    )
+    stream = await room.registry.start(request)
+    room.backend.say(Verified("ab", tokens=[Token(5, 2)]))
+    reader = stream.attach(
+        Hold(), connection=room.connection, include=include if asked == "reader" else []
+    )
+    room.backend.say(Finished("stop"))
+    commit = reader.collect()[1]
+    assert isinstance(commit, Commit)
+    assert commit.tokens == ([Token(5, 2)] if asked == "reader" else None)
+    kept = stream.ledger.current.tokens(0, 2)
+    assert kept == ([] if asked == "nobody" else [(Token(5, 2), 2)])
+
+
+async def test_registry_keeps_nothing_of_a_stream_that_was_discarded(room: Room) -> None:
+    live, ended, kept = await room.start(), await room.start(), await room.start()
+    room.backend.say(Finished("stop"), stream=kept.id)
+    room.backend.say(Finished("stop"), stream=ended.id)
+    room.registry.discard(live)
+    room.registry.discard(ended)
+    assert room.backend.cancelled == [live.id]
+    for gone in (live, ended):
+        with pytest.raises(RequestError):
+            room.registry.get(gone.id)
+    assert room.registry.get(kept.id) is kept
+
+
+async def test_registry_gives_a_quota_back_when_its_stream_ends_or_is_refused(room: Room) -> None:
+    quota = Quota(1, ErrorCode.TOO_MANY_STREAMS, "enough")
+    full = Quota(0, ErrorCode.OVERLOADED, "full")
+    request = GenerationRequest(prompt="hi", model="hand")
+    with pytest.raises(RequestError, match="full"):
+        await room.registry.start(request, (quota, full))
+    with pytest.raises(RequestError):
+        await room.registry.start(GenerationRequest(prompt="w " * 200, model="hand"), (quota,))
+    assert quota.taken == 0
+    await room.registry.start(request, (quota,))
+    with pytest.raises(RequestError, match="enough"):
+        await room.registry.start(request, (quota,))
+    room.backend.say(Finished("stop"))
+    assert quota.taken == 0
