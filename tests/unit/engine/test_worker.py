@@ -298,6 +298,8 @@ def test_worker_goes_on_while_a_long_prompt_is_encoded() -> None:
             seen.append(gateway.receive())
         gateway.send(WantDrafts("long", True))
         gateway.send(Cancel("long"))
+        gateway.send(Ping())
+        assert isinstance(gateway.receive(), Pong)  # what was sent before has been received
         go_on.set()
         # What came meanwhile for its stream waited for it, and came in order.
         assert gateway.receive() == Accepted("long", 1, 7)
