@@ -70,6 +70,7 @@ def tiny(seed: int = 1) -> TrainingConfig:
         shard=16,
         held_out_documents=4,
         draft_vocabulary=192,
+        feature_layers=(0, 1, 2),
         row=64,
         batch=8,
         steps=60,
