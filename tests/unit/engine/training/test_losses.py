@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Losses against values worked out by hand."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The whole recipe on a tiny model, and what a stop in its middle leaves."""
 
 from __future__ import annotations
