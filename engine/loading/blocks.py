@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BLOCKS_FILE = "blocks.safetensors"
+BLOCKS_FILE = "blocks.wetink"
+"""Safetensors by format; under another name, because other programs take every .safetensors file of
+a folder for the model's.
+"""
 PARTS = ("values", "scales", "minima")
 
 

