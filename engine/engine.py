@@ -85,6 +85,7 @@ class Engine:
         self._outbox: list[EngineEvent] = []
         """Endings that came between steps."""
         self._arrivals = 0
+        self._step_seconds = parts.step_seconds
         self._clock = StepClock(self._costs.verify)
         self._sentinel = self._watch(parts) if config.mode == "exact" else None
 
@@ -217,7 +218,15 @@ class Engine:
         if events:
             emit(Step(events))
         clock.mark("send")
-        clock.end(sum(len(span.tokens) for span in spans), self._runner.last_parts)
+        rows = sum(len(span.tokens) for span in spans)
+        clock.end(rows, self._runner.last_parts)
+        if all(item.samples and item.rows == 1 for item in plan):
+            self._step_seconds.observe(
+                sequences=len(plan),
+                rows=rows,
+                judged=clock.seconds("forward", "verify"),
+                around=clock.seconds("schedule", "send", "postprocess"),
+            )
         if self._sentinel is not None:
             self._sentinel.watch(spans, [item.sequence.tokens for item in plan], logits)
 
@@ -283,6 +292,7 @@ class Engine:
     def _draft(self, plan: list[Scheduled]) -> list[Proposal]:
         """A proposal per scheduled sequence, cut to what is worth verifying in this step."""
         rows = sum(item.rows for item in plan)
+        self._step_seconds.plan(len(plan))
         proposals = [NO_DRAFT] * len(plan)
         for name, drafter in self._drafters.items():
             members = [
@@ -299,7 +309,7 @@ class Engine:
             for n, proposal in zip(members, drafter.propose(items), strict=True):
                 proposals[n] = self._without_special(proposal)
         if self._config.adaptive_draft:
-            kept = worthwhile(proposals, rows, self._costs.verify)
+            kept = worthwhile(proposals, rows, self._step_seconds)
             proposals = [
                 Proposal(p.tokens[:k], p.confidence[:k])
                 for p, k in zip(proposals, kept, strict=True)
@@ -313,7 +323,7 @@ class Engine:
         draft = self._costs.draft
         if draft is None:
             return limit
-        return drafting_limit(drafter.acceptance, limit, sequences, self._costs.verify, draft)
+        return drafting_limit(drafter.acceptance, limit, sequences, self._step_seconds, draft)
 
     def _without_special(self, proposal: Proposal) -> Proposal:
         """Drafts never run past the end of a text or a special token."""
