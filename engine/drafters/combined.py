@@ -90,9 +90,9 @@ class CombinedDrafter:
         as long as it holds more often than not: it may know what no model does.
         """
         first = copies[0]
-        if first.tokens and self._ngram.follows_prediction(stream):
-            if first.confidence[0] >= PREDICTION_HOLDS:
-                return first, True
+        predicted = bool(first.tokens) and self._ngram.follows_prediction(stream)
+        if predicted and first.confidence[0] >= PREDICTION_HOLDS:
+            return first, True
         best = max(copies, key=lambda copy: sum(copy.confidence))
         enough = bool(best.tokens) and sum(best.confidence) >= self._head.expected(stream, limit)
         return best, enough

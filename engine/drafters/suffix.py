@@ -1,9 +1,10 @@
-"""Suffix drafting (Oliaro et al. 2024): what followed the same words in recent answers follows again.
+"""Suffix drafting (Oliaro et al. 2024): what followed a piece of text in recent streams may follow it
+again.
 
 Semantics: of all streams of the same tenant that are remembered (the end of each prompt, and the
 answer as far as it has come, this stream's own included), the longest piece that is also the end of
-this stream is found, whatever its length, and what followed where it first occurred is proposed.
-No text crosses from one tenant (`salt`) to another; only the measured chance that a copy holds is shared.
+this stream is found, whatever its length, and what followed where it first occurred is proposed. No
+text crosses from one tenant (`salt`) to another; the measured chance that a copy holds is shared.
 """
 
 from __future__ import annotations
@@ -24,7 +25,25 @@ SHELVES = 4
 """A tenant alone fills so many automata; the one least recently of use is forgotten whole."""
 PROMPT_END = 32
 """Tokens of a prompt that are remembered with its answer: enough to know a question again."""
-PRIOR = (0.0, 0.08, 0.2, 0.35, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.7, 0.75, 0.8, 0.8, 0.85, 0.85, 0.9)
+PRIOR = (
+    0.0,
+    0.08,
+    0.2,
+    0.35,
+    0.45,
+    0.5,
+    0.55,
+    0.6,
+    0.65,
+    0.7,
+    0.7,
+    0.75,
+    0.8,
+    0.8,
+    0.85,
+    0.85,
+    0.9,
+)
 """Assumed chance of acceptance after a match of 0, 1, 2 … tokens, until it is measured."""
 MIN_CONFIDENCE = 0.1
 """As in ngram.py."""
