@@ -85,6 +85,7 @@ class Engine:
         self._outbox: list[EngineEvent] = []
         """Endings that came between steps."""
         self._arrivals = 0
+        self._shelves = parts.shelves
         self._step_seconds = parts.step_seconds
         self._clock = StepClock(self._costs.verify)
         self._sentinel = self._watch(parts) if config.mode == "exact" else None
@@ -224,7 +225,8 @@ class Engine:
             self._step_seconds.observe(
                 sequences=len(plan),
                 rows=rows,
-                judged=clock.seconds("forward", "verify"),
+                forward=clock.seconds("forward"),
+                judged=clock.seconds("verify"),
                 around=clock.seconds("schedule", "send", "postprocess"),
             )
         if self._sentinel is not None:
@@ -234,6 +236,10 @@ class Engine:
     def sentinel_mismatches(self) -> int:
         """Steps that gave other bits when computed again; 0 is what exact mode promises."""
         return 0 if self._sentinel is None else self._sentinel.mismatches
+
+    def forget_streams(self) -> None:
+        """Drafters copy nothing from streams so far any more. For measurements that repeat them."""
+        self._shelves.clear()
 
     def check_integrity(self) -> None:
         """Raise IntegrityError unless blocks and sequences agree. For between any two steps."""
@@ -292,7 +298,8 @@ class Engine:
     def _draft(self, plan: list[Scheduled]) -> list[Proposal]:
         """A proposal per scheduled sequence, cut to what is worth verifying in this step."""
         rows = sum(item.rows for item in plan)
-        self._step_seconds.plan(len(plan))
+        noisy = sum(not self._samplers[item.sequence.stream].greedy for item in plan)
+        self._step_seconds.plan(len(plan), noisy)
         proposals = [NO_DRAFT] * len(plan)
         for name, drafter in self._drafters.items():
             members = [

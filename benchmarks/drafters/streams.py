@@ -55,8 +55,10 @@ class Run:
 
     def go(self, tasks: Sequence[Task], width: int) -> Run:
         """`width` of them at a time. A step counts where nobody's prompt is read and no place is
-        free, so that the last tasks running out do not.
+        free, so that the last tasks running out do not. Nothing is copied from earlier runs, which
+        may have had the same tasks.
         """
+        self._engine.forget_streams()
         waiting = deque(enumerate(tasks))
         while waiting or self._live:
             while waiting and len(self._live) < width:

@@ -1,5 +1,4 @@
-"""Suffix drafting (Oliaro et al. 2024): what followed a piece of text in recent streams may follow it
-again.
+"""Suffix drafting (Oliaro et al. 2024): what followed a piece of a recent stream may follow again.
 
 Semantics: of all streams of the same tenant that are remembered (the end of each prompt, and the
 answer as far as it has come, this stream's own included), the longest piece that is also the end of
@@ -91,6 +90,13 @@ class Shelves:
         if not shelf.forgotten:
             del self._shelves[shelf]
             self._shelves[shelf] = None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for shelf in self._shelves:
+            shelf.forgotten = True
+        self._shelves.clear()
+        self._open.clear()
 
     def _make_room(self, kept: _Shelf) -> None:
         # Each may still grow to a shelf's whole size: room for the new one is made at once.

@@ -85,6 +85,8 @@ class Parts(NamedTuple):
     samplers: dict[str, Sampler]
     costs: Costs
     step_seconds: StepSeconds
+    shelves: Shelves
+    """What the copying drafters remember of recent streams."""
 
 
 class _Loaded(NamedTuple):
@@ -183,6 +185,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         samplers=samplers,
         costs=Costs(verify_cost, draft_cost),
         step_seconds=step_seconds,
+        shelves=shelves,
         default_drafter=_default_drafter(config, drafters),
     )
 

@@ -17,6 +17,8 @@ from engine.scheduling.draft_length import StepCost
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+GREEDY_ROW_S, NOISY_ROW_S = 0.00005, 0.0003
+"""Assumed time to choose a token from a row of logits, without noise and with, until measured."""
 AROUND = ((1, 0.0003), (32, 0.003))
 """Assumed seconds of what is done around a step's rows, by sequences, until it is measured."""
 PACE_GAIN = 0.1
@@ -91,25 +93,38 @@ class RunningCost:
 
 
 class StepSeconds:
-    """Seconds of the step being planned, by its rows."""
+    """Seconds of the step being planned, by its rows.
+
+    Choosing a token with noise takes several times as long as without; so rows are told apart by
+    the share of the step's sequences that have noise.
+    """
 
     def __init__(self, profile: StepCost) -> None:
         """`profile`: of forward passes, at start-up."""
         self.pace = Pace()
-        self._rows = RunningCost(profile.points, self.pace)
+        self._forward = RunningCost(profile.points, self.pace)
+        self._greedy = RunningCost([(1, GREEDY_ROW_S)], self.pace, leads=False)
+        self._noisy = RunningCost([(1, NOISY_ROW_S)], self.pace, leads=False)
         self._around = RunningCost(AROUND)
-        self._base = 0.0
+        self._base = self._row = self._share = 0.0
 
-    def plan(self, sequences: int) -> None:
-        """A step with so many sequences is being planned."""
+    def plan(self, sequences: int, noisy: int) -> None:
+        """A step with so many sequences is being planned, `noisy` of them with noise."""
+        self._share = noisy / sequences
+        self._row = self._share * self._noisy(1) + (1 - self._share) * self._greedy(1)
         self._base = self._around(sequences)
 
     def __call__(self, rows: int) -> float:
-        return self._rows(rows) + self._base
+        return self._forward(rows) + self._row * rows + self._base
 
-    def observe(self, *, sequences: int, rows: int, judged: float, around: float) -> None:
-        """Such a step took `judged` seconds for its rows, to compute them and to choose tokens from
-        them, and `around` seconds for all else but drafting.
+    def observe(
+        self, *, sequences: int, rows: int, forward: float, judged: float, around: float
+    ) -> None:
+        """The step planned last took these seconds: to compute its rows, to choose tokens from
+        them, and for all else but drafting.
         """
-        self._rows.observe(rows, judged)
+        self._forward.observe(rows, forward)
         self._around.observe(sequences, around)
+        # A mixed step does not say which of the two took longer than thought.
+        if self._share in (0.0, 1.0):
+            (self._noisy if self._share else self._greedy).observe(1, judged / rows)

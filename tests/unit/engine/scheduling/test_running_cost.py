@@ -59,9 +59,23 @@ def test_follower_takes_the_pace_and_does_not_make_it() -> None:
 
 
 def test_step_is_its_rows_and_what_is_done_around_them() -> None:
-    step = StepSeconds(StepCost([(1, 1.0), (8, 1.0), (16, 2.0)]))
-    for _ in range(500):
-        step.observe(sequences=8, rows=8, judged=1.0, around=0.5)
-    step.plan(8)
-    assert step(8) == pytest.approx(1.5, rel=0.05)
-    assert step(16) == pytest.approx(2.5, rel=0.05)
+    step = StepSeconds(StepCost([(1, 0.01), (8, 0.01), (16, 0.02)]))
+    for _ in range(1000):
+        step.plan(8, 8)
+        step.observe(sequences=8, rows=8, forward=0.01, judged=0.0048, around=0.0015)
+    step.plan(8, 8)
+    assert step(8) == pytest.approx(0.0163, rel=0.05)
+    assert step(16) == pytest.approx(0.0311, rel=0.05)
+
+
+def test_rows_without_noise_are_told_apart_from_those_with() -> None:
+    step = StepSeconds(StepCost([(1, 0.01), (8, 0.01)]))
+    for number in range(4000):
+        noisy = 4 * (number % 2)
+        step.plan(4, noisy)
+        judged = 0.004 if noisy else 0.0004
+        step.observe(sequences=4, rows=4, forward=0.01, judged=judged, around=0.001)
+    step.plan(4, 0)
+    plain = step(4)
+    step.plan(4, 4)
+    assert step(4) - plain == pytest.approx(0.0036, rel=0.1)
