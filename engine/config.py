@@ -47,8 +47,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kv_memory_mib: PositiveInt = 512
     prefix_cache: bool = True
     drafter: Literal["none", "ngram", "suffix", "head", "combined", "model"] | None = None
-    """For requests that do not choose; None: "model" where there is a draft model, "combined" (head,
-    ngram and suffix) where there is a head, else "ngram".
+    """For requests that do not choose; None: "model" where there is a draft model, "combined"
+    (head, ngram and suffix) where there is a head, else "ngram".
     """
     draft_model: str | None = None
     draft_head: str | None = None

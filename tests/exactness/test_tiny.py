@@ -141,7 +141,7 @@ DRAFTERS: dict[str, Sequence[str]] = {
     "suffix": ["suffix"],
     "model": ["model"],
     "head": ["head", "combined"],
-    "mixed": ["model", "head", "ngram", "model", "combined", "none"],
+    "mixed": ["model", "head", "ngram", "suffix", "combined", "none"],
 }
 
 
