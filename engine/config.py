@@ -46,9 +46,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kv_blocks: PositiveInt | None = None
     kv_memory_mib: PositiveInt = 512
     prefix_cache: bool = True
-    drafter: Literal["none", "ngram", "head", "combined", "model"] | None = None
-    """For requests that do not choose; None: "model" where there is a draft model, "combined" (head
-    and ngram) where there is a head, else "ngram".
+    drafter: Literal["none", "ngram", "suffix", "head", "combined", "model"] | None = None
+    """For requests that do not choose; None: "model" where there is a draft model, "combined"
+    (head, ngram and suffix) where there is a head, else "ngram".
     """
     draft_model: str | None = None
     draft_head: str | None = None

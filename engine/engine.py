@@ -85,6 +85,8 @@ class Engine:
         self._outbox: list[EngineEvent] = []
         """Endings that came between steps."""
         self._arrivals = 0
+        self._shelves = parts.shelves
+        self._step_seconds = parts.step_seconds
         self._clock = StepClock(self._costs.verify)
         self._sentinel = self._watch(parts) if config.mode == "exact" else None
 
@@ -217,7 +219,16 @@ class Engine:
         if events:
             emit(Step(events))
         clock.mark("send")
-        clock.end(sum(len(span.tokens) for span in spans), self._runner.last_parts)
+        rows = sum(len(span.tokens) for span in spans)
+        clock.end(rows, self._runner.last_parts)
+        if all(item.samples and item.rows == 1 for item in plan):
+            self._step_seconds.observe(
+                sequences=len(plan),
+                rows=rows,
+                forward=clock.seconds("forward"),
+                judged=clock.seconds("verify"),
+                around=clock.seconds("schedule", "send", "postprocess"),
+            )
         if self._sentinel is not None:
             self._sentinel.watch(spans, [item.sequence.tokens for item in plan], logits)
 
@@ -225,6 +236,10 @@ class Engine:
     def sentinel_mismatches(self) -> int:
         """Steps that gave other bits when computed again; 0 is what exact mode promises."""
         return 0 if self._sentinel is None else self._sentinel.mismatches
+
+    def forget_streams(self) -> None:
+        """Drafters copy nothing from streams so far any more. For measurements that repeat them."""
+        self._shelves.clear()
 
     def check_integrity(self) -> None:
         """Raise IntegrityError unless blocks and sequences agree. For between any two steps."""
@@ -283,6 +298,8 @@ class Engine:
     def _draft(self, plan: list[Scheduled]) -> list[Proposal]:
         """A proposal per scheduled sequence, cut to what is worth verifying in this step."""
         rows = sum(item.rows for item in plan)
+        noisy = sum(not self._samplers[item.sequence.stream].greedy for item in plan)
+        self._step_seconds.plan(len(plan), noisy)
         proposals = [NO_DRAFT] * len(plan)
         for name, drafter in self._drafters.items():
             members = [
@@ -299,7 +316,7 @@ class Engine:
             for n, proposal in zip(members, drafter.propose(items), strict=True):
                 proposals[n] = self._without_special(proposal)
         if self._config.adaptive_draft:
-            kept = worthwhile(proposals, rows, self._costs.verify)
+            kept = worthwhile(proposals, rows, self._step_seconds)
             proposals = [
                 Proposal(p.tokens[:k], p.confidence[:k])
                 for p, k in zip(proposals, kept, strict=True)
@@ -313,7 +330,7 @@ class Engine:
         draft = self._costs.draft
         if draft is None:
             return limit
-        return drafting_limit(drafter.acceptance, limit, sequences, self._costs.verify, draft)
+        return drafting_limit(drafter.acceptance, limit, sequences, self._step_seconds, draft)
 
     def _without_special(self, proposal: Proposal) -> Proposal:
         """Drafts never run past the end of a text or a special token."""

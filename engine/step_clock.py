@@ -50,6 +50,10 @@ class StepClock:
         self._parts[part] = self._parts.get(part, 0.0) + now - self._marked
         self._marked = now
 
+    def seconds(self, *parts: str) -> float:
+        """What these parts of the step took so far."""
+        return sum(self._parts.get(part, 0.0) for part in parts)
+
     def end(self, rows: int, forward: Callable[[], Mapping[str, float]]) -> None:
         """The step is over. `forward()`: what its forward pass consisted of, in seconds."""
         total = self._marked - self._begun

@@ -113,7 +113,7 @@ def _serve_parser() -> argparse.ArgumentParser:
     add = engine.add_argument
     add("--model", help=f"Hugging Face folder, GGUF file or hub name (default: {EMBEDDED_MODEL})")
     add("--dtype", choices=["bfloat16", "float32"])
-    drafters = ["none", "ngram", "head", "combined", "model"]
+    drafters = ["none", "ngram", "suffix", "head", "combined", "model"]
     add("--drafter", choices=drafters, help="for requests that choose none")
     add("--draft-model", metavar="MODEL", help="second checkpoint, with the model's own tokenizer")
     add("--draft-head", metavar="FOLDER", help="EAGLE-3 head trained for the model")

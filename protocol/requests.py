@@ -72,7 +72,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    drafter: Literal["ngram", "head", "combined", "model"] | None = None
+    drafter: Literal["ngram", "suffix", "head", "combined", "model"] | None = None
     """None: the server's default drafter."""
     length: Annotated[int, Meta(ge=0, le=MAX_DRAFT_LENGTH)] | None = None
     """Most tokens drafted per step; 0 switches speculation off; None: the server decides."""

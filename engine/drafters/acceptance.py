@@ -17,10 +17,15 @@ FADE = 512.0
 """Trials at which counts are halved, so that what was measured long ago fades."""
 
 
+EXPLORE_EVERY = 32
+"""A match length that lost its confidence is tried again once in so many chances."""
+
+
 class Acceptance:
     """Measured chance that one more drafted token is accepted, once those before it are."""
 
-    def __init__(self, prior: float) -> None:
+    def __init__(self, prior: float, fade: float = FADE) -> None:
+        self._fade = fade
         self._hits = PRIOR_TRIALS * prior
         self._trials = PRIOR_TRIALS
 
@@ -34,7 +39,7 @@ class Acceptance:
         """
         self._trials += min(drafted, accepted + 1)
         self._hits += accepted
-        if self._trials > FADE:
+        if self._trials > self._fade:
             self._trials /= 2
             self._hits /= 2
 
@@ -72,6 +77,45 @@ class Calibration:
         hits, trials = self._hits[:, level], self._trials[:, level]
         usual = (hits.sum() + self._prior[level]) / (trials.sum() + PRIOR_TRIALS)
         self.table[:, level] = (hits + usual * PRIOR_TRIALS) / (trials + PRIOR_TRIALS)
+
+
+class MatchChances:
+    """Measured chance that a copied token is accepted, by the length of the match it rests on.
+
+    The j-th token of a draft whose match is L tokens long rests, once those before it are accepted,
+    on a match of L + j tokens. So one figure per length is enough, and the chance of a whole draft
+    is the product along it.
+    """
+
+    __slots__ = ("_chances", "_hits", "_longest", "_trials")
+
+    def __init__(self, prior: Sequence[float]) -> None:
+        """`prior[m]`: assumed chance for a match of m tokens, the last one for all longer ones."""
+        self._longest = len(prior) - 1
+        self._hits = [chance * PRIOR_TRIALS for chance in prior]
+        self._trials = [PRIOR_TRIALS] * len(prior)
+        self._chances = [0] * len(prior)
+
+    def chance(self, match: int) -> float:
+        match = min(match, self._longest)
+        return self._hits[match] / self._trials[match]
+
+    def explore(self, match: int) -> bool:
+        """Whether to draft one token although the chance is low, so that it can rise again."""
+        match = min(match, self._longest)
+        self._chances[match] += 1
+        return self._chances[match] % EXPLORE_EVERY == 0
+
+    def observe(self, match: int, drafted: int, accepted: int) -> None:
+        """Of `drafted` tokens resting on a match of `match`, the first `accepted` were right."""
+        for j in range(min(drafted, accepted + 1)):
+            m = min(match + j, self._longest)
+            self._trials[m] += 1.0
+            if j < accepted:
+                self._hits[m] += 1.0
+            if self._trials[m] > FADE:
+                self._trials[m] /= 2.0
+                self._hits[m] /= 2.0
 
 
 def level_of(probability: float) -> int:

@@ -25,6 +25,11 @@ class SequenceView(Protocol):
     def stream(self) -> str: ...
 
     @property
+    def salt(self) -> bytes:
+        """The tenant's; nothing is shared between two."""
+        ...
+
+    @property
     def tokens(self) -> list[int]:
         """Prompt and committed tokens so far. Only ever grows at its end."""
         ...

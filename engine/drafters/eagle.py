@@ -8,12 +8,13 @@ what the head has read lies in the sequence's own blocks.
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING
 
 from engine.drafters.acceptance import Acceptance, Calibration
 from engine.drafters.base import Proposal
 from engine.model.native_head import DraftItem
-from engine.scheduling.draft_length import least_chance
+from engine.scheduling.draft_length import DraftPlan, planned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from engine.drafters.base import SequenceView
     from engine.model.native_head import HeadRunner
     from engine.sampling.sampler import Sampler
-    from engine.scheduling.draft_length import StepCost
+    from engine.scheduling.draft_length import Seconds
+    from engine.scheduling.running_cost import RunningCost
     from engine.scheduling.sequence import Sequence as EngineSequence
 
 PRIOR_ACCEPTANCE = 0.6
 EXPLORE_EVERY = 64
 """Where drafting does not seem to pay it is tried once in so many chances, so that it can again."""
+RECENT = 64.0
+"""Trials at which a stream's own counts are halved: a text changes its kind faster than a server
+its streams.
+"""
 WARM = 0.5
 """Noise makes the same probability worth less: greedy texts, those up to this temperature and those
 above are calibrated apart.
@@ -54,21 +60,22 @@ class EagleDrafter:
         sequences: Mapping[str, EngineSequence],
         samplers: Mapping[str, Sampler],
         *,
-        verify: StepCost,
-        draft: StepCost | None,
+        step: Seconds,
+        draft: RunningCost | None,
     ) -> None:
         """`sequences` and `samplers` are the engine's own, by stream; read here, never changed.
 
-        `verify`: seconds of a step by rows. `draft`: seconds per drafted token by sequences; None:
-        always draft as much as is asked for.
+        `step`: seconds of a step by rows. `draft`: seconds of a pass by sequences, told what passes
+        really take; None: always draft as much as is asked for.
         """
         self._runner = runner
         self._sequences = sequences
         self._samplers = samplers
-        self._verify = verify
+        self._step = step
         self._draft = draft
         self._acceptance = Acceptance(PRIOR_ACCEPTANCE)
         self._calibrations = [Calibration(prior) for prior in PRIORS]
+        self._own: dict[str, Acceptance] = {}
         self._last: dict[str, tuple[Calibration, list[float]]] = {}
         """By stream: the last proposal's probabilities, and who has to learn from them."""
         self._declined = 0
@@ -81,30 +88,33 @@ class EagleDrafter:
         still to be computed in this step. Mutates the head's cache.
         """
         proposals = [Proposal([], []) for _ in items]
-        asked: list[tuple[int, DraftItem, Calibration]] = []
-        for number, (view, limit) in enumerate(items):
+        ready = [n for n, (view, limit) in enumerate(items) if self._can_draft(view, limit)]
+        for view, _ in items:
             self._last.pop(view.stream, None)
-            sequence, sampler = self._sequences[view.stream], self._samplers[view.stream]
-            if limit < 1 or sequence.pending > 1 or len(sequence) < 2:
-                continue
-            calibration = self._calibrations[_warmth(sampler)]
-            item = DraftItem(
-                sampler,
-                sequence.tokens,
-                sequence.prompt_length,
-                sequence.block_table,
-                limit,
-                calibration.table,
-            )
-            asked.append((number, item, calibration))
-        floor = self._floor([item.limit for _, item, _ in asked])
-        if not asked or floor >= 1.0:
+        numbers, floor = self._plan([items[n] for n in ready], ready, len(items))
+        if not numbers:
             return proposals
-        usual = self._acceptance.chance
-        drafts = self._runner.draft([item for _, item, _ in asked], floor=floor, usual=usual)
-        for (number, _, calibration), draft in zip(asked, drafts, strict=True):
-            proposals[number] = Proposal(draft.tokens, draft.confidence)
-            self._last[items[number][0].stream] = (calibration, draft.probabilities)
+        calibrations = [self._calibration(items[n][0].stream) for n in numbers]
+        asked: list[DraftItem] = []
+        for n, calibration in zip(numbers, calibrations, strict=True):
+            sequence = self._sequences[items[n][0].stream]
+            asked.append(
+                DraftItem(
+                    self._samplers[sequence.stream],
+                    sequence.tokens,
+                    sequence.prompt_length,
+                    sequence.block_table,
+                    items[n][1],
+                    calibration.table,
+                )
+            )
+        begun = time.perf_counter()
+        drafts = self._runner.draft(asked, floor=floor, usual=self._acceptance.chance)
+        took = time.perf_counter() - begun
+        self._learn_cost([len(draft.tokens) for draft in drafts], took)
+        for n, calibration, draft in zip(numbers, calibrations, drafts, strict=True):
+            proposals[n] = Proposal(draft.tokens, draft.confidence)
+            self._last[items[n][0].stream] = (calibration, draft.probabilities)
         return proposals
 
     def observe(self, stream: str, drafted: int, accepted: int) -> None:
@@ -112,28 +122,57 @@ class EagleDrafter:
         if last is not None:
             calibration, probabilities = last
             calibration.observe(probabilities, drafted, accepted)
+            own = self._own.get(stream)
+            if own is None:
+                own = self._own[stream] = Acceptance(self._acceptance.chance, RECENT)
+            own.observe(drafted, accepted)
             self._acceptance.observe(drafted, accepted)
 
     def end(self, stream: str) -> None:
         self._last.pop(stream, None)
+        self._own.pop(stream, None)
 
-    def expected(self, limit: int) -> float:
+    def expected(self, stream: str, limit: int) -> float:
         """How many tokens of a draft of `limit` are usually right."""
-        chance = self._acceptance.chance
+        chance = self._chance(stream)
         return sum(chance ** (n + 1) for n in range(limit))
 
-    def _floor(self, limits: list[int]) -> float:
-        """Chance under which a further token is not worth its time; 1: none is."""
-        if self._draft is None or not limits:
-            return 0.0
-        floor = least_chance(
-            self._acceptance.chance, max(limits), len(limits), self._verify, self._draft
-        )
-        if floor < 1.0:
-            return floor
+    def _can_draft(self, view: SequenceView, limit: int) -> bool:
+        sequence = self._sequences[view.stream]
+        return limit > 0 and sequence.pending == 1 and len(sequence) > 1
+
+    def _calibration(self, stream: str) -> Calibration:
+        return self._calibrations[_warmth(self._samplers[stream])]
+
+    def _chance(self, stream: str) -> float:
+        own = self._own.get(stream)
+        return (self._acceptance if own is None else own).chance
+
+    def _plan(
+        self, items: Sequence[tuple[SequenceView, int]], numbers: list[int], rows: int
+    ) -> DraftPlan:
+        """Whose drafts are worth their time, by `numbers` of `items`, in a step of `rows` rows."""
+        if self._draft is None or not items:
+            return DraftPlan(numbers, 0.0)
+        chances = [self._chance(view.stream) for view, _ in items]
+        limit = max(limit for _, limit in items)
+        plan = planned(chances, limit, rows, self._step, self._draft)
+        if plan.asked:
+            return DraftPlan([numbers[n] for n in plan.asked], plan.floor)
         self._declined += 1
+        if self._declined % EXPLORE_EVERY:
+            return plan
         # The first token of each draft is made whatever the floor.
-        return math.nextafter(1.0, 0.0) if self._declined % EXPLORE_EVERY == 0 else 1.0
+        return DraftPlan(numbers, math.nextafter(1.0, 0.0))
+
+    def _learn_cost(self, lengths: list[int], seconds: float) -> None:
+        """Compare what the last call took with what its passes were thought to."""
+        if self._draft is None:
+            return
+        passes = [sum(n >= length for n in lengths) for length in range(max(max(lengths), 1))]
+        expected = sum(self._draft(count) for count in passes)
+        share = self._draft(len(lengths)) / expected
+        self._draft.observe(len(lengths), seconds * share)
 
 
 def _warmth(sampler: Sampler) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from engine.drafters.acceptance import MatchChances
 from engine.drafters.base import Proposal
 
 if TYPE_CHECKING:
@@ -28,50 +29,6 @@ RESYNC_WINDOW = 16
 CONTEXT_PRIOR = (0.0, 0.15, 0.35, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8)
 PREDICTION_PRIOR = (0.6, 0.5, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95)
 """Assumed chance of acceptance after a match of 0 … MAX_MATCH tokens, until it is measured."""
-PRIOR_TRIALS = 8.0
-"""How many trials a prior weighs."""
-MAX_TRIALS = 512.0
-"""Counts are halved here, so that what was measured long ago fades."""
-EXPLORE_EVERY = 32
-"""A match length that lost its confidence is tried again once in so many chances."""
-
-
-class Calibration:
-    """Measured chance that a token is accepted, by the length of the match it rests on.
-
-    The j-th token of a draft whose match is L tokens long rests, once those before it are accepted,
-    on a match of L + j tokens. So one figure per length is enough, and the chance of a whole draft
-    is the product along it.
-    """
-
-    __slots__ = ("_chances", "_hits", "_trials")
-
-    def __init__(self, prior: Sequence[float]) -> None:
-        """`prior[m]`: assumed chance for a match of m tokens, m = 0 … MAX_MATCH."""
-        self._hits = [chance * PRIOR_TRIALS for chance in prior]
-        self._trials = [PRIOR_TRIALS] * len(prior)
-        self._chances = [0] * len(prior)
-
-    def chance(self, match: int) -> float:
-        match = min(match, MAX_MATCH)
-        return self._hits[match] / self._trials[match]
-
-    def explore(self, match: int) -> bool:
-        """Whether to draft one token although the chance is low, so that it can rise again."""
-        match = min(match, MAX_MATCH)
-        self._chances[match] += 1
-        return self._chances[match] % EXPLORE_EVERY == 0
-
-    def observe(self, match: int, drafted: int, accepted: int) -> None:
-        """Of `drafted` tokens resting on a match of `match`, the first `accepted` were right."""
-        for j in range(min(drafted, accepted + 1)):
-            m = min(match + j, MAX_MATCH)
-            self._trials[m] += 1.0
-            if j < accepted:
-                self._hits[m] += 1.0
-            if self._trials[m] > MAX_TRIALS:
-                self._trials[m] /= 2.0
-                self._hits[m] /= 2.0
 
 
 class _Index:
@@ -199,7 +156,7 @@ class _Stream:
     def __init__(self, prediction: _Prediction | None) -> None:
         self.index = _Index()
         self.prediction = prediction
-        self.last: tuple[Calibration, int] | None = None
+        self.last: tuple[MatchChances, int] | None = None
         """Source and match length of the last proposal."""
 
 
@@ -210,8 +167,8 @@ class NgramDrafter:
 
     def __init__(self) -> None:
         self._streams: dict[str, _Stream] = {}
-        self._context = Calibration(CONTEXT_PRIOR)
-        self._predicted = Calibration(PREDICTION_PRIOR)
+        self._context = MatchChances(CONTEXT_PRIOR)
+        self._predicted = MatchChances(PREDICTION_PRIOR)
 
     def begin(self, stream: str, prompt: Sequence[int], prediction: Sequence[int]) -> None:
         followed = _Prediction(prediction, len(prompt)) if prediction else None
@@ -259,7 +216,7 @@ class NgramDrafter:
         self,
         source: Sequence[int],
         position: int,
-        calibration: Calibration,
+        calibration: MatchChances,
         match: int,
         budget: int,
         *,

@@ -14,6 +14,7 @@ from engine.drafters.combined import CombinedDrafter
 from engine.drafters.eagle import EagleDrafter
 from engine.drafters.model import ModelDrafter
 from engine.drafters.ngram import NgramDrafter
+from engine.drafters.suffix import Shelves, SuffixDrafter
 from engine.errors import EngineConfigError
 from engine.kernels.build import NoKernelsError
 from engine.kernels.library import Pool
@@ -29,6 +30,7 @@ from engine.model.packed import Rotary
 from engine.model.runner import Runner
 from engine.sampling.params import SamplingDefaults
 from engine.scheduling.blocks import BlockManager
+from engine.scheduling.running_cost import RunningCost, StepSeconds
 from engine.scheduling.scheduler import Scheduler
 from engine.sentinel import SCRATCH_BLOCKS
 from engine.text.detokenizer import TokenTable
@@ -82,6 +84,9 @@ class Parts(NamedTuple):
     """By stream; shared with the draft model's drafter."""
     samplers: dict[str, Sampler]
     costs: Costs
+    step_seconds: StepSeconds
+    shelves: Shelves
+    """What the copying drafters remember of recent streams."""
 
 
 class _Loaded(NamedTuple):
@@ -116,16 +121,21 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     # The sentinel's blocks lie behind those that the block manager hands out.
     runner = _runner(target.model, num_blocks + SCRATCH_BLOCKS, config.block_size)
     runners: list[StepRunner] = [runner]
-    drafters: dict[str, Drafter] = {"ngram": NgramDrafter()}
+    shelves = Shelves()
+    drafters: dict[str, Drafter] = {"ngram": NgramDrafter(), "suffix": SuffixDrafter(shelves)}
     progress("measuring step costs", None)
     draft_cost = None
     head_runner = HeadRunner(runner, head) if isinstance(runner, NativeRunner) and head else None
     verify_cost = runner.profile(num_blocks)
+    step_seconds = StepSeconds(verify_cost)
     if head_runner is not None:
-        head_cost = head_runner.profile(num_blocks) if config.adaptive_draft else None
-        eagle = EagleDrafter(head_runner, sequences, samplers, verify=verify_cost, draft=head_cost)
+        head_cost = None
+        if config.adaptive_draft:
+            points = head_runner.profile(num_blocks).points
+            head_cost = RunningCost(points, step_seconds.pace, leads=False)
+        eagle = EagleDrafter(head_runner, sequences, samplers, step=step_seconds, draft=head_cost)
         drafters["head"] = eagle
-        drafters["combined"] = CombinedDrafter(eagle, NgramDrafter())
+        drafters["combined"] = CombinedDrafter(eagle, NgramDrafter(), SuffixDrafter(shelves))
     if draft is not None:
         draft_runner = _runner(draft.model, num_blocks, config.block_size)
         runners.append(draft_runner)
@@ -174,6 +184,8 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         sequences=sequences,
         samplers=samplers,
         costs=Costs(verify_cost, draft_cost),
+        step_seconds=step_seconds,
+        shelves=shelves,
         default_drafter=_default_drafter(config, drafters),
     )
 

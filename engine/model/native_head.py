@@ -196,11 +196,6 @@ class HeadRunner:
         table = list(range(min(num_blocks, -(-PROFILE_CONTEXT // size))))
         return _profiled(self, table, min(len(table) * size, self.head.shape.context))
 
-    @property
-    def last_seconds(self) -> float:
-        """What the last call took, inside."""
-        return self._call.total_ns / 1e9
-
 
 def _profiled(runner: HeadRunner, table: list[int], end: int) -> StepCost:
     sampler = Sampler(SamplingParams(temperature=0.0), 0, runner.head.target_vocab)

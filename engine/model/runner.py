@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.model.llama import LlamaModel, ModelShape
     from engine.sampling.sampler import Judged, Verdict
 
-PROFILE_ROWS = (1, 2, 4, 8, 16, 32, 64)
+PROFILE_ROWS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 PROFILE_ROUNDS = 5
 """Rounds over all row counts; the fastest of each counts: a busy moment spoils no figure."""
 PROFILE_WIDTH = 8
@@ -125,8 +125,12 @@ def profiled(
         for rows in PROFILE_ROWS:
             width = min(rows, PROFILE_WIDTH, end)
             span = Span([0] * width, end - width, table, 0)
+            rest = rows % width
+            spans = [span] * (rows // width)
+            if rest:
+                spans.append(Span([0] * rest, end - rest, table, 0))
             begin = time.perf_counter()
-            run([span] * (rows // width))
+            run(spans)
             if number:
                 fastest[rows] = min(fastest[rows], time.perf_counter() - begin)
         if number and time.perf_counter() - started > PROFILE_BUDGET_S:

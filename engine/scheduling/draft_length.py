@@ -9,9 +9,13 @@ acceptance and cost what the measured step time grows by. No rows at all is one 
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from engine.drafters.base import Proposal
 
 
@@ -28,6 +32,10 @@ class StepCost:
             floor = self._seconds[-1] if self._seconds else 0.0
             self._seconds.append(max(seconds, floor))
 
+    @property
+    def points(self) -> list[tuple[int, float]]:
+        return list(zip(self._rows, self._seconds, strict=True))
+
     def __call__(self, rows: int) -> float:
         at = bisect_left(self._rows, rows)
         if at == 0:
@@ -39,13 +47,17 @@ class StepCost:
         return self._seconds[at - 1] * (1 - share) + self._seconds[at] * share
 
 
+Seconds: TypeAlias = "Callable[[int], float]"
+"""What something takes, by its size."""
+
+
 class _Row(NamedTuple):
     worth: float
     sequence: int
     place: int
 
 
-def worthwhile(proposals: list[Proposal], rows: int, cost: StepCost) -> list[int]:
+def worthwhile(proposals: list[Proposal], rows: int, cost: Seconds) -> list[int]:
     """How many tokens of each proposal to verify, in a step that has `rows` rows anyway.
 
     Maximises expected tokens per second; a proposal's confidences are the chances that all of it
@@ -73,7 +85,7 @@ def worthwhile(proposals: list[Proposal], rows: int, cost: StepCost) -> list[int
 
 
 def drafting_limit(
-    acceptance: float, limit: int, rows: int, verify: StepCost, draft: StepCost
+    acceptance: float, limit: int, rows: int, verify: Seconds, draft: Seconds
 ) -> int:
     """How far a drafter that costs a forward pass per token should go, `rows` sequences at once.
 
@@ -90,21 +102,39 @@ def drafting_limit(
     return best
 
 
-def least_chance(
-    acceptance: float, limit: int, sequences: int, verify: StepCost, draft: StepCost
-) -> float:
-    """The chance of acceptance under which one more drafted token of one sequence takes more time,
-    to draft and to verify, than it saves; 1 where drafting does not pay at all.
-
-    `acceptance`: measured chance that one more drafted token is accepted. `draft`: seconds per
-    drafted token, by sequences.
+class DraftPlan(NamedTuple):
+    asked: list[int]
+    """The sequences to draft for."""
+    floor: float
+    """The chance of acceptance under which one more token of a draft takes more time, to draft and
+    to verify, than it saves.
     """
-    length = drafting_limit(acceptance, limit, sequences, verify, draft)
-    if length == 0:
-        return 1.0
-    expected = sum(acceptance**n for n in range(length + 1))
-    drafting = draft(sequences)
-    step = verify(sequences * (length + 1)) + length * drafting
-    rows = (verify(sequences * (length + 1)) - verify(sequences)) / length
-    # Each sequence gets `expected` tokens a step; its share of one more token's time must be less.
-    return min((drafting + rows) * expected / step, 1.0)
+
+
+def planned(
+    chances: Sequence[float], limit: int, rows: int, step: Seconds, draft: Seconds
+) -> DraftPlan:
+    """For which sequences a head should draft, so that the most tokens per second are expected.
+
+    `chances`: by sequence, measured chance that one more of its drafted tokens is accepted.
+    `rows`: what the step has anyway. `step`: its seconds by rows. `draft`: seconds of a pass by
+    sequences. The surest sequences come first; drafting for none, or not far, is a choice too.
+    """
+    order = sorted(range(len(chances)), key=lambda n: -chances[n])
+    most = len(order)
+    lengths = np.arange(1, limit + 1)
+    counts = sorted({most, *(2**n for n in range(most.bit_length()) if 2**n <= most)})
+    powers = np.array([chances[n] for n in order])[:, None] ** lengths
+    gains = np.cumsum(np.cumsum(powers, axis=1), axis=0)
+    plain = step(rows)
+    best, found = most / plain, DraftPlan([], 1.0)
+    for count in counts:
+        drafting = draft(count)
+        for length in range(1, limit + 1):
+            verified = step(rows + count * length)
+            rate = (most + float(gains[count - 1, length - 1])) / (verified + length * drafting)
+            if rate > best:
+                best = rate
+                further = (drafting + (verified - plain) / length) / count
+                found = DraftPlan(order[:count], min(further * rate, 1.0))
+    return found

@@ -138,9 +138,10 @@ def _orders(starts: Sequence[Start]) -> dict[str, dict[int, list[Start]]]:
 DRAFTERS: dict[str, Sequence[str]] = {
     "none": ["none"],
     "ngram": ["ngram"],
+    "suffix": ["suffix"],
     "model": ["model"],
     "head": ["head", "combined"],
-    "mixed": ["model", "head", "ngram", "model", "combined", "none"],
+    "mixed": ["model", "head", "ngram", "suffix", "combined", "none"],
 }
 
 

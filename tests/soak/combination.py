@@ -40,7 +40,7 @@ class Model(msgspec.Struct, frozen=True):
 
 
 TORCH = {"kernels": "torch"}
-COPYING = ["none", "ngram"]
+COPYING = ["none", "ngram", "suffix"]
 HEADS = ["head", "combined"]
 MODELS = [
     Model("embedded native", 5, True, COPYING + HEADS, {"kernels": "native"}),

@@ -112,7 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--top-k", type=int, metavar="K", help="default: the model's own")
     add("--seed", type=int, metavar="N", help="same seed, same text; default: a random one")
     add("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    add("--drafter", choices=["ngram", "head", "combined", "model"], help="default: the gateway's")
+    add(
+        "--drafter",
+        choices=["ngram", "suffix", "head", "combined", "model"],
+        help="default: the gateway's",
+    )
     add("--draft-length", type=int, metavar="N", help="most drafted tokens per step; 0: none")
     add("--prediction", type=Path, metavar="FILE", help="text the drafter may copy from")
     return parser

@@ -114,7 +114,7 @@ def test_drafts_are_the_same_behind_blocks_that_a_stream_without_drafts_filled(
 
 def test_head_is_the_default_through_the_combined_drafter(tiny: Path, head: Path) -> None:
     info = engine_on(tiny, draft_head=str(head)).info()
-    assert info.drafters == ["combined", "head", "ngram"]
+    assert info.drafters == ["combined", "head", "ngram", "suffix"]
     assert info.default_drafter == "combined"
     assert engine_on(tiny).info().default_drafter == "ngram"
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.drafters.acceptance import EXPLORE_EVERY, MatchChances
 from engine.drafters.base import Drafter, Proposal
 from engine.drafters.ngram import (
-    EXPLORE_EVERY,
     MAX_MATCH,
     MIN_CONFIDENCE,
     RESYNC_WINDOW,
-    Calibration,
     NgramDrafter,
 )
 
@@ -20,6 +19,7 @@ from engine.drafters.ngram import (
 class Sequence:
     tokens: list[int]
     stream: str = "s"
+    salt: bytes = b""
 
 
 @dataclass
@@ -214,7 +214,7 @@ def test_drafter_stops_drafting_what_is_always_wrong_but_tries_again_now_and_the
 
 
 def test_calibration_converges_to_what_is_measured() -> None:
-    calibration = Calibration([0.5] * (MAX_MATCH + 1))
+    calibration = MatchChances([0.5] * (MAX_MATCH + 1))
     for i in range(4000):
         calibration.observe(3, 1, int(i % 5 == 0))
     assert abs(calibration.chance(3) - 0.2) < 0.03
@@ -222,7 +222,7 @@ def test_calibration_converges_to_what_is_measured() -> None:
 
 
 def test_calibration_counts_only_tokens_that_were_reached() -> None:
-    calibration = Calibration([0.5] * (MAX_MATCH + 1))
+    calibration = MatchChances([0.5] * (MAX_MATCH + 1))
     calibration.observe(1, drafted=4, accepted=1)
     assert calibration.chance(1) > 0.5
     assert calibration.chance(2) < 0.5

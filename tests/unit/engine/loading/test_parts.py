@@ -95,8 +95,12 @@ def test_context_is_no_longer_than_all_blocks_together(tiny: Path) -> None:
 def test_engine_says_what_it_loaded(tiny: Path, near: Path) -> None:
     info = engine_on(tiny, draft_model=str(near), dtype="float32", block_size=32).info()
     assert (info.model, info.dtype, info.vocab_size) == ("tiny", "float32", models.VOCAB)
-    assert (info.drafters, info.kv_blocks, info.block_size) == (["model", "ngram"], 400, 32)
-    assert engine_on(tiny).info().drafters == ["ngram"]
+    assert (info.drafters, info.kv_blocks, info.block_size) == (
+        ["model", "ngram", "suffix"],
+        400,
+        32,
+    )
+    assert engine_on(tiny).info().drafters == ["ngram", "suffix"]
 
 
 def test_checkpoint_with_a_short_context_runs_to_its_end(tmp_path: Path) -> None:

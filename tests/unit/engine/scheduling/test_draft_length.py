@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.drafters.base import Proposal
-from engine.scheduling.draft_length import StepCost, drafting_limit, least_chance, worthwhile
+from engine.scheduling.draft_length import StepCost, drafting_limit, planned, worthwhile
 
 FLAT = StepCost([(1, 1.0), (64, 1.0)])
 STEEP = StepCost([(1, 1.0), (64, 64.0)])
@@ -70,19 +70,26 @@ def test_model_drafts_as_far_as_its_passes_pay(
     assert drafting_limit(acceptance, 8, 1, FLAT, draft) == expected
 
 
-@pytest.mark.parametrize(
-    ("acceptance", "draft_seconds", "expected"),
-    [(0.9, 10.0, 1.0), (0.0, 0.1, 1.0), (0.5, 0.0, 0.0)],
-)
-def test_further_token_must_be_worth_its_time(
-    acceptance: float, draft_seconds: float, expected: float
-) -> None:
-    draft = StepCost([(1, draft_seconds)])
-    assert least_chance(acceptance, 8, 1, FLAT, draft) == expected
+@pytest.mark.parametrize(("chance", "draft_seconds"), [(0.9, 10.0), (0.0, 0.1)])
+def test_nobody_drafts_where_it_does_not_pay(chance: float, draft_seconds: float) -> None:
+    plan = planned([chance] * 3, 8, 3, FLAT, StepCost([(1, draft_seconds)]))
+    assert plan.asked == []
+
+
+def test_everybody_drafts_where_drafts_are_free() -> None:
+    plan = planned([0.5, 0.2], 8, 2, FLAT, StepCost([(1, 0.0)]))
+    assert sorted(plan.asked) == [0, 1]
+    assert plan.floor == 0.0
+
+
+def test_only_the_sure_ones_draft_where_rows_are_dear() -> None:
+    cost = StepCost([(4, 4.0), (64, 34.0)])
+    plan = planned([0.1, 0.95, 0.2, 0.1], 2, 4, cost, StepCost([(1, 0.01)]))
+    assert plan.asked == [1]
 
 
 def test_dearer_drafts_must_be_surer() -> None:
     floors = [
-        least_chance(0.7, 8, 1, FLAT, StepCost([(1, seconds)])) for seconds in (0.01, 0.05, 0.1)
+        planned([0.7], 8, 1, FLAT, StepCost([(1, seconds)])).floor for seconds in (0.01, 0.05, 0.1)
     ]
     assert 0.0 < floors[0] < floors[1] < floors[2] < 1.0
