@@ -61,7 +61,12 @@ def refused(engine: Engine, start: Start) -> EngineRequestError:
             "at most 511",
         ),
         (request("s", ""), "invalid_value", "prompt", "empty"),
-        (request("s", "a", drafter="suffix"), "invalid_value", "draft.drafter", "model, ngram"),
+        (
+            request("s", "a", drafter="oracle"),
+            "invalid_value",
+            "draft.drafter",
+            "model, ngram, suffix",
+        ),
         (request("s", "a", logit_bias={320: 1.0}), "invalid_value", "logit_bias", "0 … 319"),
         (request("s", "a", logit_bias={-1: 1.0}), "invalid_value", "logit_bias", "-1"),
         (request("s", "a", stop_token_ids=[999]), "invalid_value", "stop_token_ids", "999"),

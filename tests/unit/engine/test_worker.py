@@ -432,7 +432,11 @@ def test_worker_ends_when_what_it_receives_is_no_frame(data: bytes) -> None:
     ("text", "param", "message"),
     [
         ('{"dtype": "int3"}', "dtype", "'int3'; allowed: auto, bfloat16, float32, int4, int8$"),
-        ('{"drafter": "x"}', "drafter", "'x'; allowed: combined, head, model, ngram, none$"),
+        (
+            '{"drafter": "x"}',
+            "drafter",
+            "'x'; allowed: combined, head, model, ngram, none, suffix$",
+        ),
         ('{"block_size": 5}', "block_size", "5; allowed: 16, 32, 64$"),
         ('{"threads": 0}', "threads", "^Expected `int` >= 1$"),
         ('{"draft_length": 99}', "draft_length", "^Expected `int` <= 16$"),
