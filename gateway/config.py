@@ -109,6 +109,7 @@ class EngineConfig(
     drafter: str | None = None
     draft_length: int | None = None
     adaptive_draft: bool | None = None
+    verify_delay_ms: float | None = None
     dtype: str | None = None
     mode: str | None = None
     kernels: str | None = None

@@ -29,6 +29,7 @@ from protocol.events import (
     Token,
 )
 from protocol.ledger import Completed, Failed, Ledger, PartLedger
+from protocol.policy import Told, View
 from protocol.stats import AttachmentStats
 from protocol.text import common_prefix_length
 from protocol.transitions import State, follow
@@ -36,7 +37,7 @@ from protocol.transitions import State, follow
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocol.policy import Policy, View
+    from protocol.policy import Policy
 
 
 class Sender:
@@ -150,14 +151,16 @@ class Sender:
         ledger = self._ledger
         while True:
             part = ledger.parts[self._part]
+            # Before the policy is asked: what the ledger has taken back it cannot save.
+            retraction = self._compare(part) if self._tail else None
             if part.complete or ledger.ending is not None:
                 self.wake_at = None
-                self._deliver(part, part.committed_length, part.committed_length, now, events)
+                allowed = View(part.committed_length, part.committed_length)
             else:
-                allowed = self.policy.view(part, now)
+                allowed = self.policy.view(part, now, self._told())
                 self._require_view_within_ledger(part, allowed)
                 self.wake_at = allowed.wake_at
-                self._deliver(part, allowed.committed, allowed.shown, now, events)
+            self._deliver(part, allowed, retraction, now, events)
             if self._part == ledger.current.index:
                 break
             events.append(self._next_part(now))
@@ -227,20 +230,25 @@ class Sender:
             units.length(part.committed_text(), self.unit) for part in earlier
         )
 
+    def _told(self) -> Told:
+        return Told(
+            self._at,
+            self._sure + len(self._tail),
+            self._stats.committed_units,
+            self._stats.erased_units,
+        )
+
     def _deliver(
         self,
         part: PartLedger,
-        committed: int,
-        shown: int,
+        allowed: View,
+        retraction: Retraction | None,
         now: float,
         events: list[ServerEvent],
     ) -> None:
-        """Bring the reader from what it was told to `committed` and `shown`, never backwards."""
-        if committed <= self._at and shown <= self._sure and not self._tail:
-            return
-        retraction = self._compare(part) if self._tail else None
-        if committed > self._at:
-            events.append(self._commit(part, committed, retraction, now))
+        """Bring the reader from what it was told to what is allowed, never backwards."""
+        if allowed.committed > self._at:
+            events.append(self._commit(part, allowed.committed, retraction, now))
         elif retraction is not None:
             events.append(
                 Retract(
@@ -251,8 +259,8 @@ class Sender:
                     cause=retraction.cause,
                 )
             )
-        if shown > self._sure + len(self._tail):
-            events.append(self._show(part, shown, now))
+        if allowed.shown > self._sure + len(self._tail):
+            events.append(self._show(part, allowed.shown, now))
 
     def _compare(self, part: PartLedger) -> Retraction | None:
         """Cut what no longer stands off the tail, and move what is committed now out of it."""

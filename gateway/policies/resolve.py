@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
+from gateway.policies.budget import Budget
 from gateway.policies.chunk import ChunkPart
 from gateway.policies.graphemes import GraphemeSafePart
 from gateway.policies.hold import HoldPart
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from gateway.policies.base import PartPolicy
     from protocol.ledger import PartLedger
-    from protocol.policy import View
+    from protocol.policy import Told, View
 
 KINDS = ("hold", "retract", "chunk")
 CHUNK_UNITS: tuple[str, ...] = get_args(ChunkUnit)
@@ -119,6 +120,11 @@ class SpecPolicy:
         self._spec = spec
         self._part: int | None = None
         self._current: PartPolicy = HoldPart()
+        match spec:
+            case StreamRetract(budget=float(budget)) if budget < 1.0:
+                self._budget = Budget(budget, unit)
+            case _:
+                self._budget = None
 
     @property
     def described(self) -> dict[str, object]:
@@ -134,11 +140,15 @@ class SpecPolicy:
             case Chunk(tail=tail):
                 return tail
 
-    def view(self, part: PartLedger, now: float) -> View:
+    def view(self, part: PartLedger, now: float, told: Told) -> View:
         if part.index != self._part:
             self._part = part.index
             self._current = self._for_kind(part.kind)
-        return self._current.view(part, now)
+        allowed = self._current.view(part, now)
+        if self._budget is None:
+            return allowed
+        affordable = max(self._budget.limit(part, told), allowed.committed)
+        return allowed._replace(shown=min(allowed.shown, affordable))
 
     def _for_kind(self, kind: str) -> PartPolicy:
         if kind == PartKind.TOOL_CALL:
