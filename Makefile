@@ -10,13 +10,14 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test soak check model clean
+.PHONY: help setup serve test soak bench-budget check model clean
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
 	@echo 'make serve   set up and start the gateway on 127.0.0.1:8000 (ARGS="--port 9000 …")'
 	@echo 'make test    set up what tests need and run all of them, Python and JavaScript'
 	@echo 'make soak    500 random combinations against plain runs, hours (ARGS="--minutes 60 --seed 2 …")'
+	@echo 'make bench-budget   retraction budgets, asked against measured; 8 minutes (ARGS="--quick")'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
 	@echo 'make clean   remove what the targets above created here (not the model cache)'
 
@@ -31,6 +32,9 @@ test: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node model
 # Goes on where it was stopped: .soak.jsonl says what was done.
 soak: $(STAMPS)/engine $(STAMPS)/test model
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+bench-budget: $(STAMPS)/engine model
+	@$(BIN)/python -m benchmarks.budget $(ARGS)
 
 check: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/node
 	@scripts/check.sh $(BIN) clients/js

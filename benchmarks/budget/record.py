@@ -12,7 +12,7 @@ from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.frames import ChatMessage, Start, Step
 from engine.sampling.params import SamplingParams
-from gateway.backends.base import BackendEvent
+from gateway.backends.base import BackendEvent, Drafted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,25 @@ def record(
         for seed in seeds
         for text in (texts[seed % len(texts)],)
     ]
+
+
+def overconfident(recording: Recording) -> Recording:
+    """The same with every token's chance claimed as its fourth root: 0.5 becomes 0.84."""
+    return recording._replace(
+        events=[Timed(at, _overconfident(event)) for at, event in recording.events]
+    )
+
+
+def _overconfident(event: BackendEvent) -> BackendEvent:
+    if not isinstance(event, Drafted):
+        return event
+    tokens = [
+        token
+        if token.confidence is None
+        else msgspec.structs.replace(token, confidence=token.confidence**0.25)
+        for token in event.tokens
+    ]
+    return msgspec.structs.replace(event, tokens=tokens)
 
 
 def write_trace(recording: Recording, path: Path) -> None:

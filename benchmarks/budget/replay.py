@@ -24,6 +24,9 @@ class Reading(NamedTuple):
     retractions: int
     tokens: int
     ttfv_s: float
+    """To the first visible text, ..."""
+    ttc_s: float
+    """... to the first committed."""
     waited_s: float
     """Sum over all code points of the final text of the time when each was there for good."""
     held_s: float
@@ -52,6 +55,7 @@ def read(recording: Recording, policy: PolicySpec) -> Reading:
     seen_at: list[float] = []
     """By code point of the visible text: since when it is there."""
     committed_at: list[float] = []
+    first_visible: float | None = None
     erased = retractions = tokens = 0
     for at, event in recording.events:
         match event:
@@ -74,12 +78,15 @@ def read(recording: Recording, policy: PolicySpec) -> Reading:
                 retractions += bool(change.erased)
                 del seen_at[len(seen_at) - len(change.erased) :]
                 seen_at += [at] * len(change.appended)
+                if seen_at and first_visible is None:
+                    first_visible = at
     return Reading(
         committed=len(committed_at),
         erased=erased,
         retractions=retractions,
         tokens=tokens,
-        ttfv_s=seen_at[0] if seen_at else 0.0,
+        ttfv_s=first_visible or 0.0,
+        ttc_s=committed_at[0] if committed_at else 0.0,
         waited_s=sum(seen_at),
         held_s=sum(committed_at),
         lasted_s=committed_at[-1] - committed_at[0] if committed_at else 0.0,

@@ -49,6 +49,9 @@ AIM = 0.85
 """The part of the budget that is aimed for; the rest is for what chance adds."""
 REPAY_UNITS = 200.0
 """Over so many units what is left of the budget, or was overspent, is spent or saved up again."""
+MOST_STAKE = 10.0
+"""The tail on show is at most so many times what is left of the budget, however safe it seems: one
+mishap should not cost a short answer its budget."""
 MEMORY_UNITS = 3000.0
 """Committed text after which what was seen counts half, so that a text that changes its ways is
 followed."""
@@ -71,7 +74,7 @@ class Budget:
     """
 
     def __init__(self, budget: float, unit: OffsetUnit) -> None:
-        self._budget = budget
+        self._aim = AIM * budget
         self._unit = unit
         self._part = -1
         self._base = 0
@@ -90,19 +93,21 @@ class Budget:
         self._watch(part)
         fresh = units.length(part.committed_text(told.at), self._unit)
         committed = told.committed_units + fresh
-        left = self._budget * committed - told.erased_units
+        left = self._aim * committed - told.erased_units
         deepest = self._deepest(left)
-        risk, limit = 0.0, part.committed_length
+        stake, risk, limit = 0, 0.0, part.committed_length
         for piece in self._pieces:
+            stake += piece.units
             risk += piece.units * self._loss(piece.level)
-            if piece.end > told.shown and (piece.level > deepest or risk > left):
+            affordable = piece.level <= deepest and max(risk, stake / MOST_STAKE) <= left
+            if piece.end > told.shown and not affordable:
                 break
             limit = piece.end
         return limit
 
     def _deepest(self, left: float) -> int:
         """The last level that may be shown; -1: none. `left`: units of the budget not spent yet."""
-        rate = AIM * self._budget + left / REPAY_UNITS
+        rate = self._aim + left / REPAY_UNITS
         affordable = rate * self._among
         drafted = self._seen.copy()
         for piece in self._pieces:
