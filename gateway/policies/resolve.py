@@ -80,6 +80,8 @@ def _from_name(name: str, profiles: Mapping[str, PolicySpec]) -> PolicySpec:
             return StreamRetract()
         case "retract" if re.fullmatch(r"[1-9][0-9]{0,8}", argument):
             return StreamRetract(max_tail=int(argument))
+        case "retract" if re.fullmatch(r"0\.[0-9]{0,8}[1-9]", argument):
+            return StreamRetract(budget=float(argument))
         case "chunk" if not colon:
             return Chunk()
         case "chunk" if argument in CHUNK_UNITS:
@@ -92,7 +94,7 @@ def _allowed(name: str, profiles: Mapping[str, PolicySpec]) -> str:
     units = ", ".join(CHUNK_UNITS)
     return (
         f"unknown policy {name[:80]!r}; allowed are 'hold', 'retract', 'retract:<max tail>', "
-        f"'chunk', 'chunk:<unit>' with unit one of {units}, or a profile: "
+        f"'retract:<budget, as 0.05>', 'chunk', 'chunk:<unit>' with unit one of {units}, or a profile: "
         + ", ".join(sorted(profiles))
     )
 
