@@ -9,6 +9,9 @@ from msgspec import Meta
 
 PositiveInt = Annotated[int, Meta(ge=1)]
 
+MAX_VERIFY_DELAY_MS = 1000.0
+"""A cancel is taken between two steps: it never waits longer than this for a pause to end."""
+
 MAX_DRAFT_LENGTH = 16
 """Rows a single sequence may add to a verification step; more never paid off on any drafter we
 have.
@@ -60,4 +63,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     adaptive_draft: bool = True
     """Choose the length per step from measured acceptance and measured step cost, up to
     `draft_length`.
+    """
+    verify_delay_ms: Annotated[float, Meta(ge=0.0, le=MAX_VERIFY_DELAY_MS)] = 0.0
+    """For demonstrations: every step pauses so long between sending its drafts and verifying them,
+    as if the target were that much larger. Counted as part of a step's cost.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.drafters.base import Drafter, Proposal
@@ -80,6 +81,7 @@ class Engine:
         self._drafters: dict[str, Drafter] = parts.drafters
         self._default_drafter = parts.default_drafter
         self._costs = parts.costs
+        self._verify_delay_s = config.verify_delay_ms / 1000
         self._no_drafts: set[str] = set()
         """Streams nobody wants to see drafts of."""
         self._outbox: list[EngineEvent] = []
@@ -209,6 +211,9 @@ class Engine:
         if shown:
             emit(Step(shown))
         clock.mark("send")
+        if self._verify_delay_s:
+            time.sleep(self._verify_delay_s)
+            clock.mark("demonstration")
         spans = [_span(item, d) for item, d in zip(plan, drafts, strict=True)]
         logits = self._runner.run(spans)
         clock.mark("forward")

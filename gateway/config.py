@@ -132,6 +132,7 @@ class EngineConfig(
     drafter: str | None = None
     draft_length: int | None = None
     adaptive_draft: bool | None = None
+    verify_delay_ms: float | None = None
     dtype: str | None = None
     mode: str | None = None
     kernels: str | None = None
@@ -199,7 +200,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 BUILT_IN_PROFILES: dict[str, PolicySpec] = {
-    "chat": StreamRetract(),
+    "chat": StreamRetract(budget=0.1),
     "ide": Chunk(unit="line", tail=True),
     "tts": Chunk(unit="sentence"),
     "api": Hold(),

@@ -19,11 +19,25 @@ class View(NamedTuple):
     """Ask again at this time of the clock (seconds) even if nothing has happened."""
 
 
+class Told(NamedTuple):
+    """What a sender has told its reader on this attachment so far."""
+
+    at: int
+    """The present part is told committed up to here, in code points."""
+    shown: int
+    """Its text is on show up to here, in code points: all of it stands in the ledger as it is now.
+    """
+    committed_units: int
+    """Length of all text told committed since the attachment began, in the reader's unit."""
+    erased_units: int
+    """Length of all text taken back since then."""
+
+
 class Policy(Protocol):
     """One attachment's policy. Owns no I/O, timer or lock.
 
-    What it keeps between calls is a memo of positions already found, never anything that another
-    call order could change: asked again about the same ledger at the same time it says the same.
+    What it keeps between calls is a memo of positions already found and of what it saw become of
+    drafts: asked again about the same ledger at the same time it says the same.
     """
 
     @property
@@ -36,8 +50,9 @@ class Policy(Protocol):
         """Whether this attachment may ever show text that is not committed."""
         ...
 
-    def view(self, part: PartLedger, now: float) -> View:
-        """How much of `part` may be committed and shown at `now` (seconds of the gateway's clock).
+    def view(self, part: PartLedger, now: float, told: Told) -> View:
+        """How much of `part` may be committed and shown at `now` (seconds of the gateway's clock)
+        to a reader who was told so much of it.
 
         Positions are code points in the part. Parts come in order of their index. Asked as if more
         could follow, also of the last part of a stream that was cut short. Raises PolicyError.

@@ -49,6 +49,10 @@ class StreamRetract(_Policy, frozen=True, kw_only=True, tag="retract"):
 
     max_tail: PositiveInt | None = None
     """At most so many units of tail are ever shown, hence ever taken back."""
+    budget: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
+    """At most so many units are taken back per committed unit (1 or None: no such bound), by
+    showing only what is likely enough to stay.
+    """
 
 
 class Chunk(_Policy, frozen=True, kw_only=True, tag="chunk"):

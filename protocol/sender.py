@@ -30,6 +30,7 @@ from protocol.events import (
     Token,
 )
 from protocol.ledger import Completed, Failed, Ledger, PartLedger
+from protocol.policy import Told, View
 from protocol.resume import resumed_at
 from protocol.stats import AttachmentStats
 from protocol.text import common_prefix_length
@@ -38,7 +39,7 @@ from protocol.transitions import State, follow
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocol.policy import Policy, View
+    from protocol.policy import Policy
 
 _WHOLE_ENDINGS = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 """Reasons after which the text ends where its author ended it."""
@@ -150,7 +151,7 @@ class Sender:
         ledger = self._ledger
         while self._part < ledger.current.index:
             part = ledger.parts[self._part]
-            self._deliver(part, part.committed_length, part.committed_length, now, events)
+            self._deliver(part, _whole(part), self._taken_back(part), now, events)
             events.append(self._next_part(now))
         try:
             self._advance_last_part(now, events)
@@ -164,21 +165,28 @@ class Sender:
     def _advance_last_part(self, now: float, events: list[ServerEvent]) -> None:
         """What the policy allows of it; at the end of the stream all of it."""
         part, ending = self._ledger.current, self._ledger.ending
-        end = part.committed_length
+        # Before the policy is asked: what the ledger has taken back it cannot save.
+        retraction = self._taken_back(part)
         if isinstance(ending, Completed) and ending.reason in _WHOLE_ENDINGS:
             self.wake_at = None
-            self._deliver(part, end, end, now, events)
+            self._deliver(part, _whole(part), retraction, now, events)
             return
-        allowed = self.policy.view(part, now)
+        allowed = self.policy.view(part, now, self._told())
         self._require_view_within_ledger(part, allowed)
         if ending is None:
             self.wake_at = allowed.wake_at
-            self._deliver(part, allowed.committed, allowed.shown, now, events)
+            self._deliver(part, allowed, retraction, now, events)
             return
         self.wake_at = None
         if allowed.committed > self._at:
-            self._deliver(part, allowed.committed, allowed.committed, now, events)
-        self._deliver(part, end, end, now, events, cut_short=True)
+            chunks = View(allowed.committed, allowed.committed)
+            self._deliver(part, chunks, retraction, now, events)
+            retraction = None
+        self._deliver(part, _whole(part), retraction, now, events, cut_short=True)
+
+    def _taken_back(self, part: PartLedger) -> Retraction | None:
+        """What of the shown tail the ledger holds no longer; it is no longer in the tail then."""
+        return self._compare(part) if self._tail else None
 
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(stream=self._tag)
@@ -218,22 +226,27 @@ class Sender:
             units.length(part.committed_text(), self.unit) for part in earlier
         )
 
+    def _told(self) -> Told:
+        return Told(
+            self._at,
+            self._sure + len(self._tail),
+            self._stats.committed_units,
+            self._stats.erased_units,
+        )
+
     def _deliver(
         self,
         part: PartLedger,
-        committed: int,
-        shown: int,
+        allowed: View,
+        retraction: Retraction | None,
         now: float,
         events: list[ServerEvent],
         *,
         cut_short: bool = False,
     ) -> None:
-        """Bring the reader from what it was told to `committed` and `shown`, never backwards."""
-        if committed <= self._at and shown <= self._sure and not self._tail:
-            return
-        retraction = self._compare(part) if self._tail else None
-        if committed > self._at:
-            events.append(self._commit(part, committed, retraction, now, cut_short))
+        """Bring the reader from what it was told to what is allowed, never backwards."""
+        if allowed.committed > self._at:
+            events.append(self._commit(part, allowed.committed, retraction, now, cut_short))
         elif retraction is not None:
             events.append(
                 Retract(
@@ -244,8 +257,8 @@ class Sender:
                     cause=retraction.cause,
                 )
             )
-        if shown > self._sure + len(self._tail):
-            events.append(self._show(part, shown, now))
+        if allowed.shown > self._sure + len(self._tail):
+            events.append(self._show(part, allowed.shown, now))
 
     def _compare(self, part: PartLedger) -> Retraction | None:
         """Cut what no longer stands off the tail, and move what is committed now out of it."""
@@ -380,3 +393,7 @@ class Sender:
     def _time(self, now: float) -> float | None:
         """Milliseconds since the request; None unless asked for."""
         return round((now - self._started_at) * 1000, 3) if self._timing else None
+
+
+def _whole(part: PartLedger) -> View:
+    return View(part.committed_length, part.committed_length)

@@ -17,18 +17,21 @@ class AttachmentStats:
         self._started_at = started_at
         self._first_visible: float | None = None
         self._first_committed: float | None = None
-        self._erased = 0
+        self.erased_units = 0
+        self.committed_units = 0
+        """Told committed by this attachment: without what lay before its cursor."""
         self._retractions = 0
         self._longest_tail = 0
         self.final_units = 0
         """Committed text of all parts up to the reader's cursor."""
 
     def erased(self, n: int) -> None:
-        self._erased += n
+        self.erased_units += n
         self._retractions += 1
 
     def committed(self, n: int, now: float) -> None:
         self.final_units += n
+        self.committed_units += n
         if self._first_committed is None:
             self._first_committed = now
             self._seen(now)
@@ -42,8 +45,8 @@ class AttachmentStats:
         return Stats(
             ttfv_ms=self._since_start(self._first_visible),
             ttc_ms=self._since_start(self._first_committed),
-            erased_units=self._erased,
-            normalized_erasure=self._erased / max(1, self.final_units),
+            erased_units=self.erased_units,
+            normalized_erasure=self.erased_units / max(1, self.final_units),
             retractions=self._retractions,
             longest_tail=self._longest_tail,
             acceptance_rate=(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
+from gateway.policies.budget import Budget
 from gateway.policies.chunk import ChunkPart
 from gateway.policies.graphemes import GraphemeSafePart
 from gateway.policies.hold import HoldPart
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from gateway.policies.base import PartPolicy
     from protocol.ledger import PartLedger
-    from protocol.policy import View
+    from protocol.policy import Told, View
 
 logger = logging.getLogger("wetink.policies")
 
@@ -83,6 +84,8 @@ def _from_name(name: str, profiles: Mapping[str, PolicySpec]) -> PolicySpec:
             return StreamRetract()
         case "retract" if re.fullmatch(r"[1-9][0-9]{0,8}", argument):
             return StreamRetract(max_tail=int(argument))
+        case "retract" if re.fullmatch(r"0\.[0-9]{0,8}[1-9]", argument):
+            return StreamRetract(budget=float(argument))
         case "chunk" if not colon:
             return Chunk()
         case "chunk" if argument in CHUNK_UNITS:
@@ -95,8 +98,8 @@ def _allowed(name: str, profiles: Mapping[str, PolicySpec]) -> str:
     units = ", ".join(CHUNK_UNITS)
     return (
         f"policy {quoted(name)} is unknown; allowed are 'hold', 'retract', 'retract:<max tail>', "
-        f"'chunk', 'chunk:<unit>' with unit one of {units}, or a profile: "
-        + ", ".join(sorted(profiles))
+        f"'retract:<budget, as 0.05>', 'chunk', 'chunk:<unit>' with unit one of {units}, or a "
+        "profile: " + ", ".join(sorted(profiles))
     )
 
 
@@ -123,6 +126,11 @@ class SpecPolicy:
         self._spec = spec
         self._part: int | None = None
         self._current: PartPolicy = HoldPart()
+        match spec:
+            case StreamRetract(budget=float(budget)) if budget < 1.0:
+                self._budget = Budget(budget, unit)
+            case _:
+                self._budget = None
 
     @property
     def described(self) -> dict[str, object]:
@@ -138,9 +146,9 @@ class SpecPolicy:
             case Chunk(tail=tail):
                 return tail
 
-    def view(self, part: PartLedger, now: float) -> View:
+    def view(self, part: PartLedger, now: float, told: Told) -> View:
         try:
-            return self._view(part, now)
+            return self._view(part, now, told)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a library in Rust is no Exception
@@ -150,11 +158,15 @@ class SpecPolicy:
                 "attach with another policy"
             ) from error
 
-    def _view(self, part: PartLedger, now: float) -> View:
+    def _view(self, part: PartLedger, now: float, told: Told) -> View:
         if part.index != self._part:
             self._part = part.index
             self._current = self._for_kind(part.kind)
-        return self._current.view(part, now)
+        allowed = self._current.view(part, now)
+        if self._budget is None:
+            return allowed
+        affordable = max(self._budget.limit(part, told), allowed.committed)
+        return allowed._replace(shown=min(allowed.shown, affordable))
 
     def _for_kind(self, kind: str) -> PartPolicy:
         if kind == PartKind.TOOL_CALL:

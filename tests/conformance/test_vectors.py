@@ -10,7 +10,7 @@ import pytest
 from protocol import codec, cursor, units
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.ledger import Ledger, PartLedger
-from protocol.policy import View
+from protocol.policy import Told, View
 from protocol.receiver import Receiver
 from protocol.sender import Sender
 from protocol.sse import SSEEvent, SSEParser
@@ -182,7 +182,7 @@ class GivenPolicy:
         self.described: dict[str, object] = {"kind": "x"}
         self.given: tuple[int, int] | str = "all"
 
-    def view(self, part: PartLedger, now: float) -> View:
+    def view(self, part: PartLedger, now: float, told: Told) -> View:
         match self.given:
             case "all":
                 return View(part.committed_length, part.total_length)

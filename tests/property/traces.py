@@ -67,6 +67,7 @@ policies: st.SearchStrategy[PolicySpec] = st.one_of(
     st.builds(
         StreamRetract,
         max_tail=st.none() | st.integers(1, 8),
+        budget=st.none() | st.floats(0.0, 1.0, exclude_min=True),
         grapheme_safe=st.booleans(),
     ),
     st.builds(

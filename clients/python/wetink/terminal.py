@@ -88,8 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--transport", choices=list(_TRANSPORTS), default="sse", help="default: %(default)s")
     add(
         "--policy",
-        default="retract",
-        help="hold, retract, chunk:sentence (or another unit), or a profile (default: %(default)s)",
+        default="chat",
+        help="hold, retract, retract:0.05 (a budget), chunk:sentence (or another unit), or a profile"
+        " (default: %(default)s)",
     )
     add(
         "--completion",

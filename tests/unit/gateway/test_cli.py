@@ -162,7 +162,7 @@ def test_serve_announces_the_drafters_and_the_default(tmp_path: Path) -> None:
         output = list(itertools.takewhile(lambda line: "Ctrl-C" not in line, serving.stdout))
         serving.terminate()
         serving.wait()
-    assert "Drafters: model, ngram; default: model\n" in output
+    assert "Drafters: model, ngram, suffix; default: model\n" in output
 
 
 def test_loading_bar_says_each_phase_once_where_there_is_no_terminal(

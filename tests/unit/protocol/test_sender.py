@@ -23,7 +23,7 @@ from protocol.events import (
     Usage,
 )
 from protocol.ledger import Ledger, PartLedger
-from protocol.policy import View
+from protocol.policy import Told, View
 from protocol.sender import Sender
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def everything(part: PartLedger) -> View:
     return View(part.committed_length, part.total_length)
 
 
-class Told:
+class AsTheTestSays:
     """A policy that allows what the test says."""
 
     wants_drafts = True
@@ -45,12 +45,12 @@ class Told:
         self.described: dict[str, object] = {"kind": "retract"}
         self.allow: Callable[[PartLedger], View] = everything
 
-    def view(self, part: PartLedger, now: float) -> View:
+    def view(self, part: PartLedger, now: float, told: Told) -> View:
         return self.allow(part)
 
 
 class ToldSender(Sender):
-    policy: Told
+    policy: AsTheTestSays
 
     def pull(self, view: Callable[[PartLedger], View], now: float) -> list[ServerEvent]:
         self.policy.allow = view
@@ -66,7 +66,7 @@ def attached(
 ) -> ToldSender:
     return ToldSender(
         ledger,
-        Told(),
+        AsTheTestSays(),
         stream="s1",
         epoch=7,
         model="m",

@@ -230,7 +230,7 @@ def _policy_text(policy: PolicySpec | str) -> str:
             return "hold"
         case StreamRetract(max_tail=None) if policy == StreamRetract():
             return "retract"
-        case StreamRetract(max_tail=max_tail) if policy == StreamRetract(max_tail=max_tail):
+        case StreamRetract(max_tail=int(max_tail)) if policy == StreamRetract(max_tail=max_tail):
             return f"retract:{max_tail}"
         case Chunk(unit=unit) if policy == Chunk(unit=unit):
             return f"chunk:{unit}"

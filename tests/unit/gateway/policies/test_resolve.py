@@ -6,8 +6,10 @@ from gateway.config import BUILT_IN_PROFILES
 from gateway.policies import SpecPolicy, resolve_policy
 from protocol.errors import ErrorCode, PolicyError, RequestError
 from protocol.ledger import Ledger
-from protocol.policy import View
+from protocol.policy import Told, View
 from protocol.requests import Chunk, Hold, PolicySpec, StreamRetract
+
+NOTHING = Told(0, 0, 0, 0)
 
 
 def resolve(wanted: PolicySpec | str | None) -> PolicySpec:
@@ -17,7 +19,8 @@ def resolve(wanted: PolicySpec | str | None) -> PolicySpec:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (None, StreamRetract()),
+        (None, StreamRetract(budget=0.1)),
+        ("retract:0.05", StreamRetract(budget=0.05)),
         ("hold", Hold()),
         ("retract", StreamRetract()),
         ("retract:40", StreamRetract(max_tail=40)),
@@ -37,7 +40,19 @@ def test_client_names_a_policy_in_any_form(
 
 
 @pytest.mark.parametrize(
-    "name", ["", "nope", "hold:1", "retract:0", "retract:-1", "retract:x", "chunk:page", "HOLD"]
+    "name",
+    [
+        "",
+        "nope",
+        "hold:1",
+        "retract:0",
+        "retract:-1",
+        "retract:x",
+        "retract:0.0",
+        "retract:1.5",
+        "chunk:page",
+        "HOLD",
+    ],
 )
 def test_client_is_told_what_is_allowed_for_an_unknown_policy(name: str) -> None:
     with pytest.raises(RequestError) as refused:
@@ -95,16 +110,16 @@ def test_policy_holds_the_arguments_of_a_tool_call(spec: PolicySpec) -> None:
     ledger.begin_part("tool_call", "search")
     ledger.verify('{"q":')
     ledger.draft('"x"}')
-    assert policy.view(ledger.current, 0.0) == View(5, 5)
+    assert policy.view(ledger.current, 0.0, NOTHING) == View(5, 5)
 
 
 def test_policy_begins_anew_with_each_part() -> None:
     ledger, policy = Ledger(), SpecPolicy(Chunk(unit="line"))
     ledger.verify("one\ntwo")
-    assert policy.view(ledger.current, 0.0).committed == 4
+    assert policy.view(ledger.current, 0.0, NOTHING).committed == 4
     ledger.begin_part("text")
     ledger.verify("a\n")
-    assert policy.view(ledger.current, 0.0).committed == 2
+    assert policy.view(ledger.current, 0.0, NOTHING).committed == 2
 
 
 @pytest.mark.parametrize(
@@ -113,7 +128,7 @@ def test_policy_begins_anew_with_each_part() -> None:
 def test_policy_is_grapheme_safe_when_asked(spec: PolicySpec) -> None:
     ledger, policy = Ledger(), SpecPolicy(spec)
     ledger.verify("ab")
-    assert policy.view(ledger.current, 0.0) == View(1, 1)
+    assert policy.view(ledger.current, 0.0, NOTHING) == View(1, 1)
 
 
 class Panic(BaseException):
@@ -134,7 +149,7 @@ def test_policy_that_fails_says_so_in_one_way(
     ledger = Ledger()
     ledger.verify("some text")
     with pytest.raises(PolicyError, match="chunk"):
-        SpecPolicy(Chunk()).view(ledger.current, 0.0)
+        SpecPolicy(Chunk()).view(ledger.current, 0.0, NOTHING)
 
 
 def test_policy_lets_the_process_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,4 +158,4 @@ def test_policy_lets_the_process_be_interrupted(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("gateway.policies.chunk.FINDERS", {"sentence": finder})
     with pytest.raises(KeyboardInterrupt):
-        SpecPolicy(Chunk()).view(Ledger().current, 0.0)
+        SpecPolicy(Chunk()).view(Ledger().current, 0.0, NOTHING)
