@@ -200,7 +200,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 BUILT_IN_PROFILES: dict[str, PolicySpec] = {
-    "chat": StreamRetract(budget=0.1),
+    "chat": StreamRetract(budget=0.05),
     "ide": Chunk(unit="line", tail=True),
     "tts": Chunk(unit="sentence"),
     "api": Hold(),

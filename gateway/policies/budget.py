@@ -5,11 +5,11 @@ longest tail it was ever shown. What is promised, whatever the drafter claims an
 
     E ≤ B·C + L at every moment, and nothing is shown that is not expected to keep E ≤ B·C.
 
-Proof of the bound. Text is added to the tail only while risk ≤ B·C − E, and risk, a sum of chances
-times lengths, is never negative; so at every addition E ≤ B·C. Until the next addition nothing can
-be taken back but the tail on show, which is at most L, and C does not fall. (Before the first
-addition E = 0.) With B → 0 the right side of the condition falls below any text's risk, which is
-never 0 (`LEAST_LOSS`): nothing is shown.
+Proof of the bound. Text is added to the tail only while risk ≤ AIM·B·C − E, and risk, a sum of
+chances times lengths, is never negative; so at every addition E ≤ B·C. Until the next addition
+nothing can be taken back but the tail on show, which is at most L, and C does not fall. (Before the
+first addition E = 0.) With B → 0 the right side of the condition falls below any text's risk: a
+claim of certainty counts as measured, hence never as 0, and nothing is shown.
 
 The expectation rests on measurement, not on the drafter's word. Every drafted token is watched
 in the ledger, whether it was shown or not, and what became of it is counted by the chance of
@@ -40,9 +40,7 @@ LEVELS = (
 )
 """Claimed chances of being taken back, upper ends: finer where a budget decides."""
 DOUBT = 1.5
-"""A claim counts as so many times the loss it states, until it is measured."""
-LEAST_LOSS = 0.002
-"""No claim is believed to be safer than this."""
+"""A claim counts as so many times the loss its level stands for, until it is measured."""
 CLAIM_UNITS = 60.0
 """How many units of a level must be seen until they weigh as much as its claim: a dozen tokens."""
 AIM = 0.85
@@ -74,12 +72,15 @@ class Budget:
     """
 
     def __init__(self, budget: float, unit: OffsetUnit) -> None:
+        """`budget`: units taken back per committed unit, over 0. `unit`: the reader's."""
         self._aim = AIM * budget
         self._unit = unit
-        self._part = -1
-        self._base = 0
+        self.limit = 0
+        """Up to where the part weighed last may be shown, in code points."""
+        self._part: int = -1
+        self._base: int = 0
         """Where the tail that is watched begins in its part, in code points."""
-        self._tail = ""
+        self._tail: str = ""
         self._pieces: list[_Piece] = []
         self._seen = [0.0] * len(LEVELS)
         """Units whose fate is known, by level; ..."""
@@ -88,22 +89,21 @@ class Budget:
         self._among = 0.0
         """... and the committed units among which they were seen."""
 
-    def limit(self, part: PartLedger, told: Told) -> int:
-        """Up to where `part` may be shown, in code points; at least its committed text."""
+    def weigh(self, part: PartLedger, told: Told) -> None:
+        """Set `limit` for `part` as it is now: at least its committed text."""
         self._watch(part)
         fresh = units.length(part.committed_text(told.at), self._unit)
         committed = told.committed_units + fresh
         left = self._aim * committed - told.erased_units
         deepest = self._deepest(left)
-        stake, risk, limit = 0, 0.0, part.committed_length
+        stake, risk, self.limit = 0, 0.0, part.committed_length
         for piece in self._pieces:
             stake += piece.units
             risk += piece.units * self._loss(piece.level)
             affordable = piece.level <= deepest and max(risk, stake / MOST_STAKE) <= left
             if piece.end > told.shown and not affordable:
                 break
-            limit = piece.end
-        return limit
+            self.limit = piece.end
 
     def _deepest(self, left: float) -> int:
         """The last level that may be shown; -1: none. `left`: units of the budget not spent yet."""
@@ -121,7 +121,7 @@ class Budget:
 
     def _loss(self, level: int) -> float:
         """Expected share of a level's text that does not stay."""
-        claimed = min(1.0, max(LEAST_LOSS, DOUBT * LEVELS[level]))
+        claimed = min(1.0, DOUBT * LEVELS[level])
         return (self._lost[level] + CLAIM_UNITS * claimed) / (self._seen[level] + CLAIM_UNITS)
 
     def _watch(self, part: PartLedger) -> None:

@@ -162,11 +162,9 @@ class SpecPolicy:
         if part.index != self._part:
             self._part = part.index
             self._current = self._for_kind(part.kind)
-        allowed = self._current.view(part, now)
-        if self._budget is None:
-            return allowed
-        affordable = max(self._budget.limit(part, told), allowed.committed)
-        return allowed._replace(shown=min(allowed.shown, affordable))
+        if self._budget is not None:
+            self._budget.weigh(part, told)
+        return self._current.view(part, now)
 
     def _for_kind(self, kind: str) -> PartPolicy:
         if kind == PartKind.TOOL_CALL:
@@ -176,7 +174,7 @@ class SpecPolicy:
             case Hold():
                 inner = HoldPart()
             case StreamRetract(max_tail=max_tail):
-                inner = RetractPart(max_tail, self._unit)
+                inner = RetractPart(max_tail, self._unit, self._budget)
             case Chunk():
                 inner = ChunkPart(self._spec)
         return GraphemeSafePart(inner) if self._spec.grapheme_safe else inner

@@ -107,7 +107,8 @@ def _read_all(terminal: int) -> bytes:
 @TRANSPORTS
 async def test_terminal_ends_with_the_committed_text_and_a_summary(transport: str) -> None:
     async with gateway() as url:
-        screen, sent, status = await run_in_terminal("--url", url, "--transport", transport)
+        options = ("--url", url, "--transport", transport, "--policy", "retract")
+        screen, sent, status = await run_in_terminal(*options)
     shown = [row.rstrip() for row in screen.display]
     assert status == 0
     # Up to the emoji sequences, whose width is the terminal's own opinion.
@@ -261,7 +262,7 @@ async def test_request_carries_what_was_asked_for(tmp_path: Path) -> None:
             {"role": "system", "content": "brief"},
             {"role": "user", "content": "hello"},
         ],
-        "policy": "retract",
+        "policy": "chat",
         "max_tokens": 5,
         "temperature": 0.5,
         "seed": 3,

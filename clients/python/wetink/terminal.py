@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--policy",
         default="chat",
-        help="hold, retract, retract:0.05 (a budget), chunk:sentence (or another unit), or a profile"
-        " (default: %(default)s)",
+        help="hold, retract, retract:0.05 (at most so much of the text is taken back),"
+        " chunk:sentence (or another unit), or a profile (default: %(default)s)",
     )
     add(
         "--completion",

@@ -14,7 +14,7 @@ from protocol.requests import Chunk, StreamRetract
 def test_operator_gets_defaults_without_any_source() -> None:
     config = GatewayConfig.load(env={})
     assert config == GatewayConfig()
-    assert profiles_of(config.policies)[config.policies.default] == StreamRetract(budget=0.1)
+    assert profiles_of(config.policies)[config.policies.default] == StreamRetract(budget=0.05)
 
 
 def test_operator_overrides_file_by_environment_by_command_line(tmp_path: Path) -> None:

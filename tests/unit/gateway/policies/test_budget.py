@@ -15,6 +15,7 @@ from gateway.policies import SpecPolicy
 from protocol.cursor import Cursor
 from protocol.events import Commit, OffsetUnit, Retract, Tentative, Token
 from protocol.ledger import Ledger
+from protocol.policy import Told
 from protocol.requests import StreamRetract
 from protocol.sender import Sender
 from tests.property.traces import patient
@@ -183,3 +184,12 @@ def test_budget_holds_over_many_streams_however_confidence_is_claimed(
     if exponent == 1.0:
         assert rate >= 0.5 * budget
         assert shown >= 4 * budget * committed
+
+
+def test_reader_with_a_budget_never_gets_half_a_cluster_when_that_is_forbidden() -> None:
+    ledger = Ledger()
+    policy = SpecPolicy(StreamRetract(budget=0.02, grapheme_safe=True))
+    ledger.verify("a" * 100)
+    ledger.draft("bcde\u0301f", [Token(7, 4, None, 1.0), Token(7, 2, None, 0.1)])
+    # The budget allows "bcde", whose last letter may still get its accent.
+    assert policy.view(ledger.current, 0.0, Told(100, 100, 100, 0)).shown == 103

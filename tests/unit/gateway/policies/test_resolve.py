@@ -19,7 +19,7 @@ def resolve(wanted: PolicySpec | str | None) -> PolicySpec:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (None, StreamRetract(budget=0.1)),
+        (None, StreamRetract(budget=0.05)),
         ("retract:0.05", StreamRetract(budget=0.05)),
         ("hold", Hold()),
         ("retract", StreamRetract()),
