@@ -30,6 +30,11 @@ class _Run:
         return zip(self.tokens[first:last], self.ends[first:last], strict=True)
 
 
+BATCH = 64
+"""Committed tokens are packed so many at a time: packing them one by one costs more than all the
+rest of a commit."""
+_ID_LIMIT = 1 << 32
+
 _UNKNOWN = nan
 """Stands in a packed column for a value that a token does not have."""
 
@@ -60,14 +65,8 @@ class _PackedRun:
         return ((self._token(index), self.ends[index]) for index in range(first, last))
 
     def extend(self, tokens: Sequence[Token], ends: list[int]) -> None:
-        """Raises LedgerError, and nothing has changed, for an id that is not in 32 bits."""
-        if not tokens:
-            return
         before = len(self._ids)
-        try:
-            self._ids.fromlist([token.id for token in tokens])
-        except OverflowError:
-            raise LedgerError("tokens_fit", "the id of a token is not in 32 bits") from None
+        self._ids.fromlist([token.id for token in tokens])
         # Neither can be larger than the text is long.
         self._lengths.fromlist([token.n for token in tokens])
         self.ends.fromlist(ends)
@@ -115,26 +114,34 @@ def _ends(tokens: Sequence[Token], start: int, end: int) -> list[int]:
 class Marks:
     """The tokens of one part: those of committed text, then those of the tail.
 
-    A source may leave tokens out; where it gives them, they cover their text exactly.
+    A source may leave tokens out; where it gives them, they cover their text exactly. The last
+    committed ones, fewer than `BATCH`, are not packed yet.
     """
 
-    __slots__ = ("_committed", "_tail")
+    __slots__ = ("_committed", "_recent", "_tail")
 
     def __init__(self) -> None:
         self._committed = _PackedRun()
+        self._recent = _Run([], [])
         self._tail = _NO_TOKENS
 
     @property
     def held_bytes(self) -> int:
         """Memory that the tokens of committed text take; those of a tail are few and gone soon."""
-        return self._committed.held_bytes
+        recent = self._recent
+        held = (recent.tokens, recent.ends, *recent.tokens, *recent.ends)
+        return self._committed.held_bytes + sum(map(getsizeof, held))
 
     def between(self, start: int, stop: int) -> list[tuple[Token, int]]:
         """Tokens whose text ends in (`start`, `stop`], in order, each with the place where it ends.
 
         A token's text is its `n` code points before that place.
         """
-        return [*self._committed.between(start, stop), *self._tail.between(start, stop)]
+        return [
+            *self._committed.between(start, stop),
+            *self._recent.between(start, stop),
+            *self._tail.between(start, stop),
+        ]
 
     def confidence(self, start: int, stop: int) -> float | None:
         """Product over the tail's tokens whose text ends in (`start`, `stop`]; None where there
@@ -146,15 +153,20 @@ class Marks:
 
     def draft(self, tokens: Sequence[Token], start: int, end: int) -> None:
         """The tail reaches from `start` to `end`, and these are its tokens."""
+        if not tokens:
+            self._tail = _NO_TOKENS
+            return
         self._tail = _Run(list(tokens), _ends(tokens, start, end))
 
     def commit(self, tokens: Sequence[Token], start: int, end: int, standing: int) -> None:
         """Text from `start` to `end` is committed, and these are its tokens; of the earlier tail
-        all up to `standing` stands.
+        all up to `standing` stands. Raises LedgerError, and nothing has changed.
         """
-        self._committed.extend(tokens, _ends(tokens, start, end))
-        kept = list(self._tail.between(end, standing))
-        self._tail = _Run([token for token, _ in kept], [end for _, end in kept])
+        if tokens:
+            self._append(tokens, _ends(tokens, start, end))
+        if self._tail.tokens:
+            kept = list(self._tail.between(end, standing))
+            self._tail = _Run([token for token, _ in kept], [end for _, end in kept])
 
     def drop_tail(self) -> None:
         self._tail = _NO_TOKENS
@@ -162,7 +174,23 @@ class Marks:
     def forget(self) -> None:
         """No token is known any more: for text whose tokens nobody will ask for."""
         self._committed = _PackedRun()
+        self._recent = _Run([], [])
         self._tail = _NO_TOKENS
+
+    def _append(self, tokens: Sequence[Token], ends: list[int]) -> None:
+        _require_ids_fit(tokens)
+        recent = self._recent
+        recent.tokens += tokens
+        recent.ends += ends
+        if len(recent.tokens) >= BATCH:
+            self._committed.extend(recent.tokens, recent.ends)
+            self._recent = _Run([], [])
+
+
+def _require_ids_fit(tokens: Sequence[Token]) -> None:
+    for token in tokens:
+        if not 0 <= token.id < _ID_LIMIT:
+            raise LedgerError("tokens_fit", "the id of a token is not in 32 bits")
 
 
 _NO_TOKENS = _Run([], [])

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from protocol import units
 from protocol.codec import encode_json
-from protocol.cursor import Cursor, Mark
+from protocol.cursor import Mark
 from protocol.errors import RemoteProtocolError
 from protocol.events import (
     Commit,
@@ -20,6 +20,9 @@ from protocol.events import (
     Part,
     ServerEvent,
 )
+
+if TYPE_CHECKING:
+    from protocol.cursor import Cursor
 
 # The longest event a reader accepts: a resume delivers all missed text as one commit.
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -36,9 +39,13 @@ def encode(event: ServerEvent, cursor: Cursor | None) -> bytes:
 
     No `event` field: a browser has events `open` and `error` of its own.
     """
-    if cursor is None:
+    return _frame(event, None if cursor is None else str(cursor).encode())
+
+
+def _frame(event: ServerEvent, id_: bytes | None) -> bytes:
+    if id_ is None:
         return b"data: %b\n\n" % encode_json(event)
-    return b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), encode_json(event))
+    return b"id: %b\ndata: %b\n\n" % (id_, encode_json(event))
 
 
 def comment(text: str = "") -> bytes:
@@ -60,28 +67,34 @@ class EventWriter:
     def __init__(self) -> None:
         self._unit = OffsetUnit.CODEPOINT
         self._epoch = 0
-        self._part = 0
+        self._position = b""
+        """Epoch and part of the next id, which most events leave as they are."""
 
     def encode(self, event: ServerEvent) -> bytes:
-        mark = None
         match event:
             case Commit():
-                offset = event.at + units.length(event.text, self._unit)
+                return self._at(event, event.at + units.length(event.text, self._unit))
             case Open():
                 self._unit = event.offsets
                 self._epoch = event.epoch
-                self._part = event.part
-                offset = event.at
+                self._begin(event.part)
+                return self._at(event, event.at)
             case Part():
-                self._part = event.part
-                offset = 0
+                self._begin(event.part)
+                return self._at(event, 0)
             case Finish():
-                offset, mark = event.at, Mark.FINISH
+                return self._at(event, event.at, Mark.FINISH)
             case Error(resumable=False):
-                offset, mark = event.at, Mark.ERROR
+                return self._at(event, event.at, Mark.ERROR)
             case _:
-                return encode(event, None)
-        return encode(event, Cursor(self._epoch, self._part, offset, mark))
+                return _frame(event, None)
+
+    def _begin(self, part: int) -> None:
+        self._position = b"%d.%d." % (self._epoch, part)
+
+    def _at(self, event: ServerEvent, offset: int, mark: Mark | None = None) -> bytes:
+        id_ = b"%b%d" % (self._position, offset)
+        return _frame(event, id_ if mark is None else b"%b.%b" % (id_, mark.encode()))
 
 
 class SSEEvent(NamedTuple):

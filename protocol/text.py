@@ -18,10 +18,15 @@ def common_prefix_length(told: str, canonical: str) -> int:
     """How many code points of `told` begin `canonical`; all of them is the usual case."""
     if canonical.startswith(told):
         return len(told)
-    for index, (left, right) in enumerate(zip(told, canonical, strict=False)):
-        if left != right:
-            return index
-    return len(canonical)
+    # Halving compares slices in C; one character after the other would be Python's work.
+    same, differs = 0, min(len(told), len(canonical)) + 1
+    while differs - same > 1:
+        middle = (same + differs) // 2
+        if canonical.startswith(told[same:middle], same):
+            same = middle
+        else:
+            differs = middle
+    return same
 
 
 class AppendOnlyText:

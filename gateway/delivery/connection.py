@@ -55,23 +55,31 @@ class Connection:
             scope.get("extensions", {}).get(ABORT_EXTENSION, {}).get("abort")
         )
         self._woken: dict[Source, None] = {}
-        self._event = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        """Of the one task that writes; an `asyncio.Event` would keep a list of them."""
         self._finishing = False
 
     def wake(self, source: Source) -> None:
         """`source` may have something to say."""
         self._woken[source] = None
-        self._event.set()
+        if self._waiter is not None:
+            self._release()
 
     async def woken(self) -> list[Source]:
-        """Waits for the next that were woken; an empty list once nothing more will be."""
-        await self._event.wait()
+        """Waits for the next that were woken; an empty list once nothing more will be.
+
+        For one task at a time.
+        """
+        while not (self._woken or self.closed or self._finishing):
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         if self.closed:
             return []
         woken = list(self._woken)
         self._woken.clear()
-        if not self._finishing:
-            self._event.clear()
         return woken
 
     async def write(self, sending: Awaitable[None]) -> None:
@@ -85,15 +93,19 @@ class Connection:
     def finish(self) -> None:
         """Those woken so far are the last. Idempotent."""
         self._finishing = True
-        self._event.set()
+        self._release()
 
     def close(self) -> None:
         """Nothing more can be written. Idempotent."""
         self.closed = True
-        self._event.set()
+        self._release()
 
     def abort(self) -> None:
         """Cuts the connection, whatever is still buffered for it."""
         self.close()
         if self._abort is not None:
             self._abort()
+
+    def _release(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
