@@ -81,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="two short answers per mix: JSON only, no table")
-    add("--seeds", type=int, default=24, help="answers per mix at real speed (default: 24)")
-    add("--slowed-seeds", type=int, default=8, help="the same, slowed (default: 8)")
+    add("--seeds", type=int, default=16, help="answers per mix at real speed (default: 16)")
+    add("--slowed-seeds", type=int, default=16, help="the same, slowed (default: 16)")
     add("--max-tokens", type=int, default=256, help="per answer (default: 256)")
     add("--threads", type=int, help="compute threads (default: one per core)")
     add("--out", type=Path, default=Path("docs"), help="folder for the results (default: docs)")

@@ -47,7 +47,7 @@ AIM = 0.85
 """The part of the budget that is aimed for; the rest is for what chance adds."""
 REPAY_UNITS = 200.0
 """Over so many units what is left of the budget, or was overspent, is spent or saved up again."""
-MOST_STAKE = 10.0
+MOST_STAKE = 3.0
 """The tail on show is at most so many times what is left of the budget, however safe it seems: one
 mishap should not cost a short answer its budget."""
 MEMORY_UNITS = 3000.0

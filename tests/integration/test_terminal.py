@@ -143,7 +143,7 @@ async def test_pipe_gets_the_committed_text_and_one_newline(transport: str) -> N
 
 async def test_json_prints_every_event_on_a_line() -> None:
     async with gateway() as url:
-        ended = await run("--url", url, "--json")
+        ended = await run("--url", url, "--json", "--policy", "retract")
     events = [json.loads(line) for line in ended.out.splitlines()]
     assert [events[0]["type"], events[-1]["type"]] == ["open", "finish"]
     assert "".join(e["text"] for e in events if e["type"] == "commit") == TEXT

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -475,3 +476,20 @@ def test_engine_ends_a_request_it_stumbles_over_and_no_other(
     assert list(failed) == ["sick"]
     assert "LookupError" in failed["sick"].message
     assert ends == {"healthy": "length"}
+
+
+def test_engine_pauses_between_drafts_and_verdict_when_a_demonstration_asks_for_it(
+    tiny: Path, near: Path
+) -> None:
+    slow = engine_on(tiny, draft_model=str(near), verify_delay_ms=30.0)
+    slow.add(request("s", PROMPT, drafter="model", max_tokens=8))
+    told: list[tuple[float, object]] = []
+    while slow.has_work:
+        slow.step(lambda step: told.extend((time.perf_counter(), e) for _, e in step.events))
+    pauses = [
+        verdict - drafted
+        for (drafted, draft), (verdict, _) in zip(told, told[1:], strict=False)
+        if isinstance(draft, Drafted)
+    ]
+    assert pauses
+    assert min(pauses) >= 0.03

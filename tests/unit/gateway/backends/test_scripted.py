@@ -204,6 +204,11 @@ def test_built_in_trace_keeps_every_rule_of_the_ledger(name: str) -> None:
     text = ledger.current.committed_text()
     assert ledger.ending is not None
     assert retracted > 5
+    assert len(ledger.current.tokens(0, len(text))) > 50
+
+
+def test_built_in_lighthouse_has_characters_of_every_width() -> None:
+    steps = load_traces(BUILT_IN_TRACES)["lighthouse"]
+    text = "".join(step.event.text for step in steps if isinstance(step.event, Verified))
     assert "👨\u200d👩\u200d👧\u200d👦" in text
     assert "灯台" in text
-    assert len(ledger.current.tokens(0, len(text))) > 50

@@ -193,3 +193,27 @@ def test_reader_with_a_budget_never_gets_half_a_cluster_when_that_is_forbidden()
     ledger.draft("bcde\u0301f", [Token(7, 4, None, 1.0), Token(7, 2, None, 0.1)])
     # The budget allows "bcde", whose last letter may still get its accent.
     assert policy.view(ledger.current, 0.0, Told(100, 100, 100, 0)).shown == 103
+
+
+def test_budget_holds_against_a_drafter_that_was_right_for_long_and_turns_wrong() -> None:
+    ledger = Ledger()
+    reader = Reader(ledger, 0.1)
+    for _ in range(100):
+        play(ledger, Round([1.0], 1), [reader])
+    for _ in range(300):
+        play(ledger, Round([1.0], 0), [reader])
+        reader.check()
+    assert reader.erased > 0
+
+
+def test_budget_goes_by_what_became_of_drafts_and_not_by_what_was_claimed() -> None:
+    """What claims to be nearly certain is always wrong, what claims to be doubtful always right."""
+    ledger = Ledger()
+    reader = Reader(ledger, 0.05)
+    for _ in range(150):
+        play(ledger, Round([0.99], 0), [reader])
+        play(ledger, Round([0.7], 1), [reader])
+    lost = reader.erased
+    for _ in range(50):
+        play(ledger, Round([0.99], 0), [reader])
+    assert 0 < reader.erased == lost
