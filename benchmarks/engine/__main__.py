@@ -85,7 +85,7 @@ async def _run(options: argparse.Namespace, plan: Plan, servers: ExitStack) -> R
             del columns[peer.name]
     if wetink.name in columns:
         columns[bars.NGRAM] = Column(bars.NGRAM, wetink, drafter="ngram")
-        columns[bars.DRAFTED] = Column(bars.DRAFTED, wetink, drafter="combined")
+        columns[bars.DRAFTED] = Column(bars.DRAFTED, wetink, drafter="head")
     for name in options.only:
         _say(name)
         rows = await MEASURES[name](columns, plan)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 PLAIN = "Wetink"
 NGRAM = "Wetink, n-gram"
-DRAFTED = "Wetink, drafts"
-"""With the drafter that comes by default: a head, copies, predictions."""
+DRAFTED = "Wetink, head"
+"""Not the default drafts: these remember answers, and every round asks the same."""
 OURS = (PLAIN, NGRAM, DRAFTED)
 LLAMACPP = "llama.cpp"
 VLLM = "vLLM"
