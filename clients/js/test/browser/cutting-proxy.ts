@@ -14,6 +14,8 @@ export class CuttingProxy {
   readonly #target: string;
   readonly #server: Server;
   #cutBefore: string | null;
+  /** Cuts the connection, once the reader has what was sent before the cut. */
+  #cut: { readonly messages: number; readonly response: ServerResponse } | null = null;
 
   constructor(target: string, cutBefore: string | null) {
     this.#target = target;
@@ -25,6 +27,13 @@ export class CuttingProxy {
   async listen(): Promise<string> {
     await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** The reader has so many messages in all; a cut waits until it has everything sent before. */
+  heard(messages: number): void {
+    if (this.#cut === null || messages < this.#cut.messages) return;
+    this.#cut.response.destroy();
+    this.#cut = null;
   }
 
   async close(): Promise<void> {
@@ -51,8 +60,8 @@ export class CuttingProxy {
       if (this.#cutBefore !== null && body.includes(this.#cutBefore)) {
         const whole = body.slice(0, body.lastIndexOf("\n\n", body.indexOf(this.#cutBefore)) + 2);
         this.#cutBefore = null;
-        // Only what has left is cut off behind it.
-        response.write(whole, () => response.destroy());
+        this.#cut = { messages: whole.split("\n").filter(isData).length, response };
+        response.write(whole);
         return;
       }
       if (this.#cutBefore === null) {
@@ -62,4 +71,8 @@ export class CuttingProxy {
     }
     response.end(body);
   }
+}
+
+function isData(line: string): boolean {
+  return line.startsWith("data:");
 }

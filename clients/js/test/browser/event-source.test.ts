@@ -38,6 +38,9 @@ afterAll(async () => {
   await Promise.all([gateway.stop(), browser.close()]);
 });
 
+/** Of the page: tells the proxy what has arrived. */
+declare function heard(messages: number): Promise<void>;
+
 interface Seen {
   /** `data` of each `message`, in order. */
   readonly messages: string[];
@@ -55,13 +58,17 @@ async function readInBrowser(
   const page = await browser.newPage();
   try {
     await page.goto(await proxy.listen());
+    await page.exposeFunction("heard", (messages: number) => proxy.heard(messages));
     const seen = await page.evaluate(
       (url) =>
         new Promise<Seen>((resolve) => {
           const messages: string[] = [];
           let mistaken = 0;
           const source = new EventSource(url);
-          source.addEventListener("message", ({ data }: MessageEvent<string>) => messages.push(data));
+          source.addEventListener("message", ({ data }: MessageEvent<string>) => {
+            messages.push(data);
+            void heard(messages.length);
+          });
           const own = (event: Event): void => {
             if ("data" in event) mistaken += 1;
             if (source.readyState === EventSource.CLOSED) resolve({ messages, mistaken });
