@@ -7,8 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.drafters.base import Drafter, Proposal
-from engine.drafters.model import ModelDrafter
+from engine.drafting import OFF
 from engine.errors import EngineRequestError, IntegrityError
 from engine.frames import (
     Accepted,
@@ -25,7 +24,6 @@ from engine.frames import (
 from engine.loading.parts import Parts, load
 from engine.model.batch import Span
 from engine.sampling.sampler import Judged, Sampler, Verdict
-from engine.scheduling.draft_length import drafting_limit, worthwhile
 from engine.scheduling.sequence import Sequence
 from engine.sentinel import Sentinel
 from engine.step_clock import StepClock
@@ -36,12 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config import EngineConfig
+    from engine.drafters.base import Proposal
     from engine.scheduling.scheduler import Scheduled
 
 log = logging.getLogger(__name__)
 
 SEED_BITS = 63
-NO_DRAFT = Proposal([], [])
 
 
 class _Live(NamedTuple):
@@ -67,7 +65,6 @@ class Engine:
         self._prompts = parts.prompts
         self._defaults = parts.defaults
         self._eos = parts.eos_token_ids
-        self._special = parts.special_token_ids
         self._table = parts.table
         self._runner = parts.runner
         self._dtype = parts.dtype
@@ -76,11 +73,8 @@ class Engine:
         self._scheduler = parts.scheduler
         self._context = parts.context_length
         self._live: dict[str, _Live] = {}
-        self._sequences: dict[str, Sequence] = parts.sequences
-        self._samplers: dict[str, Sampler] = parts.samplers
-        self._drafters: dict[str, Drafter] = parts.drafters
-        self._default_drafter = parts.default_drafter
-        self._costs = parts.costs
+        self._sequences, self._samplers = parts.live
+        self._drafting = parts.drafting
         self._verify_delay_s = config.verify_delay_ms / 1000
         self._no_drafts: set[str] = set()
         """Streams nobody wants to see drafts of."""
@@ -88,8 +82,7 @@ class Engine:
         """Endings that came between steps."""
         self._arrivals = 0
         self._shelves = parts.shelves
-        self._step_seconds = parts.step_seconds
-        self._clock = StepClock(self._costs.verify)
+        self._clock = StepClock(parts.verify_cost)
         self._sentinel = self._watch(parts) if config.mode == "exact" else None
 
     def info(self) -> Ready:
@@ -99,10 +92,10 @@ class Engine:
             context_length=self._context,
             vocab_size=self._runner.model.shape.vocab,
             dtype=self._dtype,
-            drafters=sorted(self._drafters),
+            drafters=self._drafting.names,
             kv_blocks=blocks.num_blocks,
             block_size=blocks.block_size,
-            default_drafter=self._default_drafter,
+            default_drafter=self._drafting.default,
             kernels=self._kernels,
         )
 
@@ -148,13 +141,7 @@ class Engine:
                 " and a completion of at least one",
                 field,
             )
-        drafter = start.drafter or self._default_drafter
-        if drafter != "none" and drafter not in self._drafters:
-            raise EngineRequestError(
-                "invalid_value",
-                f"drafter {drafter!r} is not loaded; loaded: {', '.join(sorted(self._drafters))}",
-                "draft.drafter",
-            )
+        drafter = self._drafting.chosen(start.drafter)
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(SEED_BITS)
         asked = self._config.draft_length if start.draft_length is None else start.draft_length
         self._arrivals += 1
@@ -166,7 +153,7 @@ class Engine:
             seed=seed,
             priority=start.priority,
             arrival=self._arrivals,
-            max_draft=min(asked, self._config.draft_length) if drafter != "none" else 0,
+            max_draft=min(asked, self._config.draft_length) if drafter != OFF else 0,
             drafter=drafter,
         )
         sequence.drafted = start.counts.drafted
@@ -205,7 +192,7 @@ class Engine:
         if not plan:
             raise IntegrityError("there is work, but nothing could be scheduled")
         clock.mark("schedule")
-        drafts = self._draft(plan)
+        drafts = self._drafting.propose(plan)
         clock.mark("draft")
         shown = self._drafted_events(plan, drafts)
         if shown:
@@ -226,16 +213,20 @@ class Engine:
         clock.mark("send")
         rows = sum(len(span.tokens) for span in spans)
         clock.end(rows, self._runner.last_parts)
-        if all(item.samples and item.rows == 1 for item in plan):
-            self._step_seconds.observe(
-                sequences=len(plan),
-                rows=rows,
-                forward=clock.seconds("forward"),
-                judged=clock.seconds("verify"),
-                around=clock.seconds("schedule", "send", "postprocess"),
-            )
+        self._drafting.took(
+            plan,
+            rows,
+            forward=clock.seconds("forward"),
+            judged=clock.seconds("verify"),
+            around=clock.seconds("schedule", "send", "postprocess"),
+        )
         if self._sentinel is not None:
             self._sentinel.watch(spans, [item.sequence.tokens for item in plan], logits)
+
+    def idle(self) -> None:
+        """Without work, in exact mode: compute the last step again and compare."""
+        if self._sentinel is not None:
+            self._sentinel.idle()
 
     @property
     def sentinel_mismatches(self) -> int:
@@ -255,7 +246,7 @@ class Engine:
         if self._sentinel is not None:
             self._sentinel.close()
         self._live.clear()
-        self._drafters.clear()
+        self._drafting.close()
         self._close()
 
     def _watch(self, parts: Parts) -> Sentinel:
@@ -290,59 +281,12 @@ class Engine:
         self._samplers[start.stream] = sampler
         if not start.want_drafts:
             self._no_drafts.add(start.stream)
-        if sequence.max_draft:
-            self._drafters[sequence.drafter].begin(
-                start.stream, sequence.tokens[: sequence.prompt_length], prediction
-            )
+        self._drafting.begin(sequence, prediction)
         self._scheduler.add(sequence)
         if text.stopped:
             self._outbox += self._finish(live, "stop", text.finish())
         elif sequence.remaining < 1:
             self._outbox += self._finish(live, "length", text.finish())
-
-    def _draft(self, plan: list[Scheduled]) -> list[Proposal]:
-        """A proposal per scheduled sequence, cut to what is worth verifying in this step."""
-        rows = sum(item.rows for item in plan)
-        noisy = sum(not self._samplers[item.sequence.stream].greedy for item in plan)
-        self._step_seconds.plan(len(plan), noisy)
-        proposals = [NO_DRAFT] * len(plan)
-        for name, drafter in self._drafters.items():
-            members = [
-                n
-                for n, item in enumerate(plan)
-                if item.draft_limit and item.sequence.drafter == name
-            ]
-            if not members:
-                continue
-            items = [
-                (plan[n].sequence, self._limit(drafter, plan[n].draft_limit, len(members)))
-                for n in members
-            ]
-            for n, proposal in zip(members, drafter.propose(items), strict=True):
-                proposals[n] = self._without_special(proposal)
-        if self._config.adaptive_draft:
-            kept = worthwhile(proposals, rows, self._step_seconds)
-            proposals = [
-                Proposal(p.tokens[:k], p.confidence[:k])
-                for p, k in zip(proposals, kept, strict=True)
-            ]
-        return proposals
-
-    def _limit(self, drafter: Drafter, limit: int, sequences: int) -> int:
-        """Most tokens to ask a drafter for: one that runs a model must earn its passes."""
-        if not self._config.adaptive_draft or not isinstance(drafter, ModelDrafter):
-            return limit
-        draft = self._costs.draft
-        if draft is None:
-            return limit
-        return drafting_limit(drafter.acceptance, limit, sequences, self._step_seconds, draft)
-
-    def _without_special(self, proposal: Proposal) -> Proposal:
-        """Drafts never run past the end of a text or a special token."""
-        for place, token in enumerate(proposal.tokens):
-            if token in self._special:
-                return Proposal(proposal.tokens[:place], proposal.confidence[:place])
-        return proposal
 
     def _drafted_events(self, plan: list[Scheduled], drafts: list[Proposal]) -> list[EngineEvent]:
         events: list[EngineEvent] = []
@@ -413,8 +357,7 @@ class Engine:
         sequence.accepted += accepted
         sequence.tokens += kept
         sequence.computed += accepted
-        if draft.tokens:
-            self._drafters[sequence.drafter].observe(sequence.stream, len(draft.tokens), accepted)
+        self._drafting.observe(sequence, len(draft.tokens), accepted)
         blocks = self._scheduler.blocks
         blocks.trim(sequence)
         blocks.register(sequence)
@@ -435,8 +378,7 @@ class Engine:
         """Everything a stream held is given back."""
         stream = sequence.stream
         self._scheduler.remove(sequence)
-        if sequence.max_draft:
-            self._drafters[sequence.drafter].end(stream)
+        self._drafting.end(sequence)
         del self._live[stream], self._sequences[stream], self._samplers[stream]
         self._no_drafts.discard(stream)
 

@@ -4,7 +4,8 @@ Exact mode rests on kernels that give a row the same bits in any company. Tests 
 anything is served; this keeps looking on the machine and at the loads where it counts: a step's row
 is computed once more, as part of a longer cut and beside rows of another text, and its logits must
 be the same bits. A difference changes no text by itself, and nothing is stopped: it is logged with
-what is needed to look into it, and counted.
+what is needed to look into it, and counted. While there is nothing to do, the last step is computed
+again and again, each time in another shape.
 
 No live sequence is disturbed: full blocks before the row are only read, everything from the last
 border between blocks on is recomputed into blocks that are the sentinel's own.
@@ -36,6 +37,8 @@ before these in the same block, one for the company.
 """
 SHARE = 0.005
 """Most of the engine's time that checking may take."""
+IDLE_SHARE = 0.01
+"""The same while there is nothing else to do: a request may come, and power costs too."""
 FIRST_COST_S = 0.05
 """What a check is taken to cost before the first one: so that it is not the first thing done."""
 COMPANY = 16
@@ -77,8 +80,14 @@ class Sentinel:
         self._started = clock()
         self._spent = 0.0
         self._cost = FIRST_COST_S
+        self._idle_from = self._started
+        """No check while idle before then."""
         self.checks = 0
         self.mismatches = 0
+        self._last: tuple[Sequence[Span], Sequence[Sequence[int]], Any] | None = None
+        """The runner's last step, while its logits are there to compare with."""
+        self._recent: Watched | None = None
+        """Of the last step: what was compared."""
 
     def watch(self, spans: Sequence[Span], tokens: Sequence[Sequence[int]], logits: Any) -> None:
         """After a step: check one of its sequences, if that is within the share of time.
@@ -86,19 +95,38 @@ class Sentinel:
         `tokens`: each span's sequence's committed ones. `logits`: as the runner's `run` gave them;
         they are lost when a check is made.
         """
+        self._last, self._recent = (spans, tokens, logits), None
         begin = self._clock()
         if self._spent + self._cost > SHARE * (begin - self._started):
             return
-        watched = self._choose(spans, tokens, logits)
-        if watched is None:
-            return
-        self._check(watched)
+        self._check_last()
         self._cost = self._clock() - begin
         self._spent += self._cost
+
+    def idle(self) -> None:
+        """With nothing else to do, and no step since the last `watch`: check its step once more."""
+        begin = self._clock()
+        if begin < self._idle_from:
+            return
+        if self._recent is not None:
+            self._check(self._recent)
+        else:
+            self._check_last()
+        end = self._clock()
+        self._idle_from = end + (end - begin) / IDLE_SHARE
 
     def close(self) -> None:
         """Say what was found."""
         log.info("sentinel: %d checks, %d mismatches", self.checks, self.mismatches)
+
+    def _check_last(self) -> None:
+        """Of the last step, one sequence, if any can be compared."""
+        if self._last is None:
+            return
+        self._recent = self._choose(*self._last)
+        self._last = None
+        if self._recent is not None:
+            self._check(self._recent)
 
     def _choose(
         self, spans: Sequence[Span], tokens: Sequence[Sequence[int]], logits: Any

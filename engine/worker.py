@@ -57,6 +57,8 @@ EXIT_CONFIG = 78
 """As in sysexits.h: a fault of ours, a setting that cannot be used."""
 EXIT_GRACE_S = 5.0
 """How long the main thread may take to notice that the gateway is gone, before it is not asked."""
+IDLE_S = 5.0
+"""Without work, the engine may look after itself every so many seconds."""
 PR_SET_PDEATHSIG = 1
 """prctl(2)"""
 
@@ -80,6 +82,7 @@ class EngineLike(Protocol):
     def cancel(self, stream: str) -> None: ...
     def want_drafts(self, stream: str, wanted: bool) -> None: ...
     def step(self, emit: Callable[[Step], None]) -> None: ...
+    def idle(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -151,13 +154,13 @@ class _Link:
         """For the thread that encodes prompts."""
         self._inbox.put(prompt)
 
-    def receive(self, *, wait: bool) -> ForStream | _Prompt | None:
-        """The next frame or prompt; None if there is none and `wait` is false.
+    def receive(self, wait_s: float = 0.0) -> ForStream | _Prompt | None:
+        """The next frame or prompt; None if none comes in so many seconds.
 
         Raises `GatewayGoneError`.
         """
         try:
-            frame = self._inbox.get(block=wait)
+            frame = self._inbox.get(block=wait_s > 0.0, timeout=wait_s or None)
         except queue.Empty:
             return None
         if frame is None:
@@ -234,11 +237,13 @@ def _run(engine: EngineLike, link: _Link) -> NoReturn:
     """Until `GatewayGoneError`. Frames are taken between steps; without work, waited for."""
     with _Intake(engine, link) as intake:
         while True:
-            frame = link.receive(wait=not engine.has_work)
+            frame = link.receive(0.0 if engine.has_work else IDLE_S)
             with link.work.under_way("step"):
+                if frame is None and not engine.has_work:
+                    engine.idle()
                 while frame is not None:
                     intake.take(frame)
-                    frame = link.receive(wait=False)
+                    frame = link.receive()
                 if engine.has_work:
                     engine.step(link.send)
 

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from engine.drafters.combined import CombinedDrafter
-from engine.drafters.eagle import EagleDrafter
-from engine.drafters.model import ModelDrafter
-from engine.drafters.ngram import NgramDrafter
-from engine.drafters.suffix import Shelves, SuffixDrafter
+from engine.drafters.suffix import Shelves
 from engine.errors import EngineConfigError
 from engine.kernels.build import NoKernelsError
 from engine.kernels.library import Pool
 from engine.kernels.library import load as load_library
 from engine.loading.blocks import load_blocks
 from engine.loading.checkpoint import Checkpoint, load_checkpoint, no_progress
+from engine.loading.drafting import Live, build_drafting
 from engine.loading.head import SHIPPED, load_head
 from engine.model.kv_cache import KVCache
 from engine.model.llama import LlamaModel, ModelShape
@@ -30,7 +27,6 @@ from engine.model.packed import Rotary
 from engine.model.runner import Runner
 from engine.sampling.params import SamplingDefaults
 from engine.scheduling.blocks import BlockManager
-from engine.scheduling.running_cost import RunningCost, StepSeconds
 from engine.scheduling.scheduler import Scheduler
 from engine.sentinel import SCRATCH_BLOCKS
 from engine.text.detokenizer import TokenTable
@@ -42,23 +38,14 @@ if TYPE_CHECKING:
     from transformers import LlamaConfig, PretrainedConfig
 
     from engine.config import EngineConfig
-    from engine.drafters.base import Drafter
+    from engine.drafting import Drafting
     from engine.model.runner import StepRunner
-    from engine.sampling.sampler import Sampler
     from engine.scheduling.draft_length import StepCost
-    from engine.scheduling.sequence import Sequence
 
 log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 TOKENIZER_PROBE = "Speculation is cheap; 1234 + ß = 日本語 🙂\n\tdef f(x): return x"
-
-
-class Costs(NamedTuple):
-    """Measured step costs; `draft` is None without a draft model."""
-
-    verify: StepCost
-    draft: StepCost | None
 
 
 class Parts(NamedTuple):
@@ -67,8 +54,6 @@ class Parts(NamedTuple):
     table: TokenTable
     defaults: SamplingDefaults
     eos_token_ids: frozenset[int]
-    special_token_ids: frozenset[int]
-    """Never drafted; with them the tokens of a tokenizer that has more than the model."""
     context_length: int
     runner: StepRunner
     dtype: str
@@ -78,15 +63,13 @@ class Parts(NamedTuple):
     close: Callable[[], None]
     """Gives back what Python does not; nothing may run afterwards."""
     scheduler: Scheduler
-    drafters: dict[str, Drafter]
-    default_drafter: str
-    sequences: dict[str, Sequence]
-    """By stream; shared with the draft model's drafter."""
-    samplers: dict[str, Sampler]
-    costs: Costs
-    step_seconds: StepSeconds
+    drafting: Drafting
+    live: Live
+    """Empty; what the engine puts there, drafters see."""
     shelves: Shelves
     """What the copying drafters remember of recent streams."""
+    verify_cost: StepCost
+    """Measured seconds of a step by rows."""
 
 
 class _Loaded(NamedTuple):
@@ -100,67 +83,42 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     torch.set_num_threads(threads)
     pool = _native_pool(config, threads, progress)
     target = _load_model(config.model, config, pool, progress)
-    draft = None
-    if config.draft_model is not None:
-        draft = _load_model(config.draft_model, config, pool, progress)
-        check_same_tokenizer(target.checkpoint, draft.checkpoint)
-    elif config.drafter == "model":
-        raise EngineConfigError("drafter 'model' needs a draft_model", "draft_model")
+    draft = _load_draft(config, target.checkpoint, pool, progress)
     head = _load_head(config, target, progress)
     num_blocks = _plan_blocks(config, [target, draft] if draft else [target], head)
     context = _context(config, target.checkpoint.config, num_blocks)
     if draft is not None:
         _check_shapes(target.model.shape, draft.model.shape, context)
-    blocks = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
-    scheduler = Scheduler(
-        blocks, max_sequences=config.max_sequences, max_step_tokens=config.max_step_tokens
-    )
-    sequences: dict[str, Sequence] = {}
-    samplers: dict[str, Sampler] = {}
-    special = special_tokens(target.checkpoint, target.model.shape.vocab)
     # The sentinel's blocks lie behind those that the block manager hands out.
     runner = _runner(target.model, num_blocks + SCRATCH_BLOCKS, config.block_size)
-    runners: list[StepRunner] = [runner]
-    shelves = Shelves()
-    drafters: dict[str, Drafter] = {"ngram": NgramDrafter(), "suffix": SuffixDrafter(shelves)}
+    draft_runner = _runner(draft.model, num_blocks, config.block_size) if draft else None
     progress("measuring step costs", None)
-    draft_cost = None
-    head_runner = HeadRunner(runner, head) if isinstance(runner, NativeRunner) and head else None
     verify_cost = runner.profile(num_blocks).slowed(config.verify_delay_ms / 1000)
-    step_seconds = StepSeconds(verify_cost)
-    if head_runner is not None:
-        head_cost = None
-        if config.adaptive_draft:
-            points = head_runner.profile(num_blocks).points
-            head_cost = RunningCost(points, step_seconds.pace, leads=False)
-        eagle = EagleDrafter(head_runner, sequences, samplers, step=step_seconds, draft=head_cost)
-        drafters["head"] = eagle
-        drafters["combined"] = CombinedDrafter(eagle, NgramDrafter(), SuffixDrafter(shelves))
-    if draft is not None:
-        draft_runner = _runner(draft.model, num_blocks, config.block_size)
-        runners.append(draft_runner)
-        draft_cost = draft_runner.profile(num_blocks)
-        drafters["model"] = ModelDrafter(
-            draft_runner,
-            sequences,
-            samplers,
-            special_tokens=special,
-            max_rows=config.max_step_tokens,
-        )
-    checkpoint = target.checkpoint
-    table = TokenTable(checkpoint.tokenizer)
+    live = Live({}, {})
+    shelves = Shelves()
+    special = special_tokens(target.checkpoint, target.model.shape.vocab)
+    drafting = build_drafting(
+        config,
+        live,
+        shelves,
+        special=special,
+        num_blocks=num_blocks,
+        verify_cost=verify_cost,
+        head=HeadRunner(runner, head) if isinstance(runner, NativeRunner) and head else None,
+        draft=draft_runner,
+    )
 
     def close() -> None:
-        for one in runners:
-            one.close()
+        for one in (runner, draft_runner):
+            if one is not None:
+                one.close()
         if pool is not None:
             pool.close()
 
+    checkpoint = target.checkpoint
+    table = TokenTable(checkpoint.tokenizer)
     native = isinstance(target.model, NativeModel)
     return Parts(
-        dtype=str(target.model.dtype).removeprefix("torch."),
-        kernels=f"native ({pool.library.isa})" if native and pool else "torch",
-        close=close,
         name=checkpoint.name,
         prompts=PromptEncoder(
             checkpoint.tokenizer,
@@ -176,29 +134,21 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
             min_p=checkpoint.defaults.min_p,
         ),
         eos_token_ids=checkpoint.eos_token_ids,
-        special_token_ids=special,
         context_length=context,
         runner=runner,
-        scheduler=scheduler,
-        drafters=drafters,
-        sequences=sequences,
-        samplers=samplers,
-        costs=Costs(verify_cost, draft_cost),
-        step_seconds=step_seconds,
+        dtype=str(target.model.dtype).removeprefix("torch."),
+        kernels=f"native ({pool.library.isa})" if native and pool else "torch",
+        close=close,
+        scheduler=Scheduler(
+            BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache),
+            max_sequences=config.max_sequences,
+            max_step_tokens=config.max_step_tokens,
+        ),
+        drafting=drafting,
+        live=live,
         shelves=shelves,
-        default_drafter=_default_drafter(config, drafters),
+        verify_cost=verify_cost,
     )
-
-
-def _default_drafter(config: EngineConfig, drafters: dict[str, Drafter]) -> str:
-    """Raises EngineConfigError where the one asked for is not loaded."""
-    asked = config.drafter
-    if asked is None:
-        return next(name for name in ("model", "combined", "ngram") if name in drafters)
-    if asked != "none" and asked not in drafters:
-        needs = {"model": "draft_model"}.get(asked, "draft_head")
-        raise EngineConfigError(f"drafter {asked!r} needs a {needs}", needs)
-    return asked
 
 
 def check_same_tokenizer(target: Checkpoint, draft: Checkpoint) -> None:
@@ -324,6 +274,22 @@ def _load_model(
         checkpoint,
         build_model(checkpoint.config, tensors, exact=config.mode == "exact", progress=progress),
     )
+
+
+def _load_draft(
+    config: EngineConfig,
+    target: Checkpoint,
+    pool: Pool | None,
+    progress: Callable[[str, float | None], None],
+) -> _Loaded | None:
+    """The draft model; None without one."""
+    if config.draft_model is None:
+        if config.drafter == "model":
+            raise EngineConfigError("drafter 'model' needs a draft_model", "draft_model")
+        return None
+    draft = _load_model(config.draft_model, config, pool, progress)
+    check_same_tokenizer(target, draft.checkpoint)
+    return draft
 
 
 def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> NativeModel:

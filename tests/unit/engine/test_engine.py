@@ -383,17 +383,6 @@ def test_confidences_of_a_draft_are_chances(engine: Engine) -> None:
     assert seen > 10
 
 
-def test_adaptive_engine_stops_drafting_what_is_never_right(tiny: Path, tmp_path: Path) -> None:
-    """A draft model that knows nothing: verification must not pay for it for ever."""
-    stranger = models.write(tmp_path / "stranger", seed=99)
-    usual: dict[str, Any] = {"max_tokens": 200, "ignore_eos": True, "temperature": 0.7, "seed": 5}
-    drafted: dict[bool, int] = {}
-    for adaptive in (True, False):
-        engine = engine_on(tiny, draft_model=str(stranger), adaptive_draft=adaptive)
-        drafted[adaptive] = generate(engine, request("s", PROMPT, **usual))["s"].counts.drafted
-    assert drafted[True] < drafted[False] / 2
-
-
 def test_closed_engine_has_let_go(tiny: Path) -> None:
     engine = engine_on(tiny)
     engine.add(request("s", PROMPT))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine import sentinel
-from engine.sentinel import SCRATCH_BLOCKS, SHARE, Sentinel
+from engine.sentinel import IDLE_SHARE, SCRATCH_BLOCKS, SHARE, Sentinel
 from tests.exactness.mixture import assert_same, drafting, mixed_requests
 from tests.generation import Generation, Transcript, engine_on, generate, request
 
@@ -102,6 +102,31 @@ def test_sentinel_finds_a_changed_bit_says_so_once_and_counts_it(
     assert f"{engine.sentinel_mismatches} mismatches" in caplog.records[-1].message
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_idle_engine_compares_its_last_step_and_disturbs_nothing(
+    tiny: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never while it serves; then again and again, and the text after that is what it was."""
+    monkeypatch.setattr(sentinel, "SHARE", 0.0)
+    monkeypatch.setattr(sentinel, "IDLE_SHARE", float("inf"))
+    start = request("s", "The ink is", temperature=0.7, seed=3, max_tokens=40, ignore_eos=True)
+    engine = engine_on(tiny, **KINDS[kind])
+    engine.idle()
+    first = generate(engine, start)
+    assert watched(engine).checks == 0
+    for _ in range(20):
+        engine.idle()
+    assert (watched(engine).checks, engine.sentinel_mismatches) == (20, 0)
+    assert_same(generate(engine, start), first)
+    plant(engine, most=6)
+    for _ in range(20):
+        engine.idle()
+    # With up to 16 rows beside its own, a check stays within the six rarely.
+    assert watched(engine).checks == 40
+    assert engine.sentinel_mismatches > 5
+    engine.close()
+
+
 def test_sentinel_does_not_watch_where_nothing_is_promised(tiny: Path) -> None:
     engine = engine_on(tiny, mode="fast")
     generate(engine, request("s", "The ink", max_tokens=4))
@@ -144,6 +169,22 @@ def test_sentinel_keeps_to_its_share_of_time() -> None:
         assert one.checks <= SHARE * runner.now + 1
     assert one.checks >= SHARE * runner.now - 2
     assert one.mismatches == 0
+
+
+def test_sentinel_keeps_to_its_share_of_time_while_idle() -> None:
+    runner = Recorder()
+    one = Sentinel(
+        runner,  # pyright: ignore[reportArgumentType]
+        first_block=10,
+        block_size=16,
+        setting="",
+        clock=lambda: runner.now,
+    )
+    one.watch([_span([1], 3, [0], 0)], [[0, 0, 0, 1]], np.zeros((1, 8), np.float32))
+    for _ in range(10_000):
+        runner.now += 0.5
+        one.idle()
+    assert 0.9 * IDLE_SHARE * runner.now <= one.checks <= IDLE_SHARE * runner.now + 1
 
 
 @pytest.mark.usefixtures("always")

@@ -66,6 +66,7 @@ class CountingEngine:
         self.wanted: dict[str, bool] = {}
         self.on_step = on_step
         self.closed = threading.Event()
+        self.idled = threading.Event()
 
     def info(self) -> Ready:
         return READY
@@ -102,6 +103,10 @@ class CountingEngine:
             else:
                 del self.left[stream]
                 emit(Step([(stream, Finished("length"))]))
+
+    def idle(self) -> None:
+        assert not self.has_work
+        self.idled.set()
 
     def close(self) -> None:
         self.closed.set()
@@ -215,6 +220,22 @@ def test_worker_takes_frames_between_steps() -> None:
             seen.append(gateway.receive())
     assert len(seen) < 50
     assert engine.wanted == {"a": True}
+
+
+def test_worker_lets_an_engine_without_work_look_after_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "IDLE_S", 0.001)
+    engine = CountingEngine()
+    with serving(counting(engine)) as (gateway, _):
+        gateway.receive()
+        assert engine.idled.wait(30)
+        gateway.send(start("a"))
+        assert gateway.receive() == Accepted("a", 1, 7)
+        for _ in range(3):
+            gateway.receive()
+        engine.idled.clear()
+        assert engine.idled.wait(30)
 
 
 def test_worker_answers_a_ping_in_the_middle_of_a_step_and_says_how_long_it_has_taken() -> None:
@@ -385,7 +406,8 @@ def test_worker_says_why_it_cannot_start(
         assert gateway.receive() == fatal
         assert status.get(timeout=30) == expected
     # A traceback is for our faults; the operator's are told by the gateway.
-    assert bool(caplog.records) == isinstance(error, RuntimeError)
+    traceback = any(record.exc_info for record in caplog.records)
+    assert traceback == isinstance(error, RuntimeError)
 
 
 def test_worker_says_why_it_cannot_go_on() -> None:
