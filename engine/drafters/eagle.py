@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.drafters.acceptance import Acceptance, Calibration
 from engine.drafters.base import Proposal
 from engine.model.native_head import DraftItem
-from engine.scheduling.draft_length import DraftPlan, planned
+from engine.scheduling.draft_length import DraftPlan, PlanOutcome, planned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,10 +31,15 @@ if TYPE_CHECKING:
 PRIOR_ACCEPTANCE = 0.6
 EXPLORE_EVERY = 64
 """Where drafting does not seem to pay it is tried once in so many chances, so that it can again."""
+REPLAN_EVERY = 8
+"""Where drafting does not seem to pay, it is planned once in so many chances, for planning takes
+time too. A divisor of EXPLORE_EVERY.
+"""
 RECENT = 64.0
 """Trials at which a stream's own counts are halved: a text changes its kind faster than a server
 its streams.
 """
+NOBODY = DraftPlan([], 1.0)
 WARM = 0.5
 """Noise makes the same probability worth less: greedy texts, those up to this temperature and those
 above are calibrated apart.
@@ -47,6 +54,20 @@ PRIORS = (_QUIET, _QUIET, _NOISY)
 """Measured with the embedded model and its head, by sixteenths of the head's own probability, at
 temperatures 0, 0.3 and 0.8; a place in the draft made no difference.
 """
+
+
+@dataclass
+class _Pending:
+    """A plan that was followed, and what is known of it so far."""
+
+    plan: DraftPlan
+    rows: int
+    """Of the step without drafts."""
+    seconds: float
+    """Drafting took."""
+    drafted: int = 0
+    """Tokens verified."""
+    accepted: int = 0
 
 
 class EagleDrafter:
@@ -78,6 +99,9 @@ class EagleDrafter:
         self._own: dict[str, Acceptance] = {}
         self._last: dict[str, tuple[Calibration, list[float]]] = {}
         """By stream: the last proposal's probabilities, and who has to learn from them."""
+        self._outcomes: defaultdict[int, PlanOutcome] = defaultdict(PlanOutcome)
+        """By the magnitude of the step: more rows are surer ones, and dearer."""
+        self._pending: _Pending | None = None
         self._declined = 0
 
     def begin(self, stream: str, prompt: Sequence[int], prediction: Sequence[int]) -> None:
@@ -87,11 +111,13 @@ class EagleDrafter:
         """Drafts of all items in one call. None for a sequence whose last token's predecessor is
         still to be computed in this step. Mutates the head's cache.
         """
+        self._settle()
         proposals = [Proposal([], []) for _ in items]
         ready = [n for n, (view, limit) in enumerate(items) if self._can_draft(view, limit)]
         for view, _ in items:
             self._last.pop(view.stream, None)
-        numbers, floor = self._plan([items[n] for n in ready], ready, len(items))
+        plan = self._plan([items[n] for n in ready], len(items))
+        numbers = [ready[n] for n in plan.asked]
         if not numbers:
             return proposals
         calibrations = [self._calibration(items[n][0].stream) for n in numbers]
@@ -109,8 +135,9 @@ class EagleDrafter:
                 )
             )
         begun = time.perf_counter()
-        drafts = self._runner.draft(asked, floor=floor, usual=self._acceptance.chance)
+        drafts = self._runner.draft(asked, floor=plan.floor, usual=self._acceptance.chance)
         took = time.perf_counter() - begun
+        self._pending = _Pending(plan, len(items), took)
         self._learn_cost([len(draft.tokens) for draft in drafts], took)
         for n, calibration, draft in zip(numbers, calibrations, drafts, strict=True):
             proposals[n] = Proposal(draft.tokens, draft.confidence)
@@ -127,6 +154,9 @@ class EagleDrafter:
                 own = self._own[stream] = Acceptance(self._acceptance.chance, RECENT)
             own.observe(drafted, accepted)
             self._acceptance.observe(drafted, accepted)
+            if self._pending is not None:
+                self._pending.drafted += drafted
+                self._pending.accepted += accepted
 
     def end(self, stream: str) -> None:
         self._last.pop(stream, None)
@@ -148,22 +178,38 @@ class EagleDrafter:
         own = self._own.get(stream)
         return (self._acceptance if own is None else own).chance
 
-    def _plan(
-        self, items: Sequence[tuple[SequenceView, int]], numbers: list[int], rows: int
-    ) -> DraftPlan:
-        """Whose drafts are worth their time, by `numbers` of `items`, in a step of `rows` rows."""
+    def _plan(self, items: Sequence[tuple[SequenceView, int]], rows: int) -> DraftPlan:
+        """Whose drafts are worth their time, of `items`, in a step of `rows` rows."""
+        everybody = list(range(len(items)))
         if self._draft is None or not items:
-            return DraftPlan(numbers, 0.0)
+            return DraftPlan(everybody, 0.0)
         chances = [self._chance(view.stream) for view, _ in items]
         limit = max(limit for _, limit in items)
-        plan = planned(chances, limit, rows, self._step, self._draft)
-        if plan.asked:
-            return DraftPlan([numbers[n] for n in plan.asked], plan.floor)
+        if self._declined % REPLAN_EVERY == 0:
+            outcome = self._outcomes[rows.bit_length()]
+            plan = planned(chances, limit, rows, self._step, self._draft, outcome)
+            if plan.asked:
+                return plan
         self._declined += 1
         if self._declined % EXPLORE_EVERY:
-            return plan
+            return NOBODY
         # The first token of each draft is made whatever the floor.
-        return DraftPlan(numbers, math.nextafter(1.0, 0.0))
+        return DraftPlan(
+            everybody,
+            math.nextafter(1.0, 0.0),
+            sum(chances),
+            self._draft(len(items)) + self._step(rows + len(items)) - self._step(rows),
+        )
+
+    def _settle(self) -> None:
+        """By now it is known what came of the last plan."""
+        pending, self._pending = self._pending, None
+        if pending is None or self._draft is None:
+            return
+        verifying = self._step(pending.rows + pending.drafted) - self._step(pending.rows)
+        self._outcomes[pending.rows.bit_length()].observe(
+            pending.plan, pending.accepted, pending.seconds + verifying
+        )
 
     def _learn_cost(self, lengths: list[int], seconds: float) -> None:
         """Compare what the last call took with what its passes were thought to."""

@@ -106,6 +106,10 @@ def drafting_limit(
     return best
 
 
+OUTCOME_FADE = 0.98
+"""Weight of what is known of plans when one more is known."""
+
+
 class DraftPlan(NamedTuple):
     asked: list[int]
     """The sequences to draft for."""
@@ -113,16 +117,56 @@ class DraftPlan(NamedTuple):
     """The chance of acceptance under which one more token of a draft takes more time, to draft and
     to verify, than it saves.
     """
+    gain: float = 0.0
+    """Tokens that are thought to be accepted."""
+    seconds: float = 0.0
+    """What drafting and verifying them is thought to take."""
+
+
+class PlanOutcome:
+    """What came of plans, beside what they said.
+
+    Chances measured on drafts that were verified are those of the surest ones, which are all that
+    is verified; of what is planned, part is cut. So plans promise too much and cost too much, and
+    by how much shows only afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._gain = self._planned_gain = 1.0
+        self._seconds = self._planned_seconds = 0.0
+
+    @property
+    def gain(self) -> float:
+        """Accepted tokens for one that was planned."""
+        return self._gain / self._planned_gain
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of drafting and verifying for one that was planned."""
+        return self._seconds / self._planned_seconds if self._planned_seconds else 1.0
+
+    def observe(self, plan: DraftPlan, gain: float, seconds: float) -> None:
+        """A plan brought so many tokens and took so long."""
+        self._gain = OUTCOME_FADE * self._gain + gain
+        self._planned_gain = OUTCOME_FADE * self._planned_gain + plan.gain
+        self._seconds = OUTCOME_FADE * self._seconds + seconds
+        self._planned_seconds = OUTCOME_FADE * self._planned_seconds + plan.seconds
 
 
 def planned(
-    chances: Sequence[float], limit: int, rows: int, step: Seconds, draft: Seconds
+    chances: Sequence[float],
+    limit: int,
+    rows: int,
+    step: Seconds,
+    draft: Seconds,
+    outcome: PlanOutcome,
 ) -> DraftPlan:
     """For which sequences a head should draft, so that the most tokens per second are expected.
 
     `chances`: by sequence, measured chance that one more of its drafted tokens is accepted.
     `rows`: what the step has anyway. `step`: its seconds by rows. `draft`: seconds of a pass by
-    sequences. The surest sequences come first; drafting for none, or not far, is a choice too.
+    sequences. `outcome`: of plans for steps like this one. The surest sequences come first;
+    drafting for none, or not far, is a choice too.
     """
     order = sorted(range(len(chances)), key=lambda n: -chances[n])
     most = len(order)
@@ -135,10 +179,12 @@ def planned(
     for count in counts:
         drafting = draft(count)
         for length in range(1, limit + 1):
-            verified = step(rows + count * length)
-            rate = (most + float(gains[count - 1, length - 1])) / (verified + length * drafting)
+            gain = float(gains[count - 1, length - 1])
+            verifying = step(rows + count * length) - plain
+            seconds = verifying + length * drafting
+            rate = (most + outcome.gain * gain) / (plain + outcome.seconds * seconds)
             if rate > best:
                 best = rate
-                further = (drafting + (verified - plain) / length) / count
-                found = DraftPlan(order[:count], min(further * rate, 1.0))
+                further = (drafting + verifying / length) / count
+                found = DraftPlan(order[:count], min(further * rate, 1.0), gain, seconds)
     return found

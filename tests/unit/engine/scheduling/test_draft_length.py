@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.drafters.base import Proposal
-from engine.scheduling.draft_length import StepCost, drafting_limit, planned, worthwhile
+from engine.scheduling.draft_length import (
+    PlanOutcome,
+    StepCost,
+    drafting_limit,
+    planned,
+    worthwhile,
+)
 
 FLAT = StepCost([(1, 1.0), (64, 1.0)])
 STEEP = StepCost([(1, 1.0), (64, 64.0)])
@@ -72,25 +78,26 @@ def test_model_drafts_as_far_as_its_passes_pay(
 
 @pytest.mark.parametrize(("chance", "draft_seconds"), [(0.9, 10.0), (0.0, 0.1)])
 def test_nobody_drafts_where_it_does_not_pay(chance: float, draft_seconds: float) -> None:
-    plan = planned([chance] * 3, 8, 3, FLAT, StepCost([(1, draft_seconds)]))
+    plan = planned([chance] * 3, 8, 3, FLAT, StepCost([(1, draft_seconds)]), PlanOutcome())
     assert plan.asked == []
 
 
 def test_everybody_drafts_where_drafts_are_free() -> None:
-    plan = planned([0.5, 0.2], 8, 2, FLAT, StepCost([(1, 0.0)]))
+    plan = planned([0.5, 0.2], 8, 2, FLAT, StepCost([(1, 0.0)]), PlanOutcome())
     assert sorted(plan.asked) == [0, 1]
     assert plan.floor == 0.0
 
 
 def test_only_the_sure_ones_draft_where_rows_are_dear() -> None:
     cost = StepCost([(4, 4.0), (64, 34.0)])
-    plan = planned([0.1, 0.95, 0.2, 0.1], 2, 4, cost, StepCost([(1, 0.01)]))
+    plan = planned([0.1, 0.95, 0.2, 0.1], 2, 4, cost, StepCost([(1, 0.01)]), PlanOutcome())
     assert plan.asked == [1]
 
 
 def test_dearer_drafts_must_be_surer() -> None:
     floors = [
-        planned([0.7], 8, 1, FLAT, StepCost([(1, seconds)])).floor for seconds in (0.01, 0.05, 0.1)
+        planned([0.7], 8, 1, FLAT, StepCost([(1, seconds)]), PlanOutcome()).floor
+        for seconds in (0.01, 0.05, 0.1)
     ]
     assert 0.0 < floors[0] < floors[1] < floors[2] < 1.0
 
@@ -99,3 +106,23 @@ def test_step_cost_grows_by_a_pause_whatever_the_rows() -> None:
     slowed = StepCost([(1, 0.01), (8, 0.02)]).slowed(0.05)
     assert slowed(1) == pytest.approx(0.06)
     assert slowed(8) == pytest.approx(0.07)
+
+
+def test_plans_that_brought_less_than_they_promised_are_believed_less() -> None:
+    """The chances are those of the surest drafts, which are all that is verified."""
+    cost, draft = StepCost([(1, 1.0), (64, 16.0)]), StepCost([(1, 0.02)])
+    chances = [0.85] * 8
+    outcome = PlanOutcome()
+    promised = planned(chances, 4, 8, cost, draft, outcome)
+    assert promised.asked
+    for _ in range(50):
+        outcome.observe(promised, promised.gain, promised.seconds)
+    assert planned(chances, 4, 8, cost, draft, outcome) == promised
+    for _ in range(200):
+        outcome.observe(promised, 0.4 * promised.gain, promised.seconds)
+    assert outcome.gain == pytest.approx(0.4, abs=0.02)
+    assert planned(chances, 4, 8, cost, draft, outcome).asked == []
+    for _ in range(200):
+        outcome.observe(promised, 0.4 * promised.gain, 0.3 * promised.seconds)
+    assert outcome.seconds == pytest.approx(0.3, abs=0.02)
+    assert planned(chances, 4, 8, cost, draft, outcome).asked
