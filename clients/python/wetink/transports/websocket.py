@@ -52,7 +52,7 @@ class WebSocketAttachment:
         self.ref = ref
         self.stream: str | None = None
         self.ended = False
-        """The server sent `finish` or `error`, received or not: there is nothing left to ask for."""
+        """The server sent `finish` or `error`, read or not: there is nothing left to ask for."""
         self._transport = transport
         self._waiting: deque[ServerEvent] = deque()
         self._failure: WetinkError | None = None
