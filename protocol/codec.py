@@ -4,6 +4,7 @@ section 7.1).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -41,7 +42,7 @@ _EVENT_TYPES = frozenset(
 MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
 """What msgspec raises for bytes that are no JSON or MessagePack at all. RecursionError: nesting."""
 _MESSAGE = "the message"
-_FLOAT_FOR_INT = "Expected `int`, got `float`"
+_FLOAT_FOR_INT = re.compile(r"Expected `int( \| null)?`, got `float`")
 """How msgspec's message begins where the fraction is what it minds, even one of zero."""
 
 
@@ -142,7 +143,7 @@ def with_whole_numbers(
 
     Raises RequestError where that is not what was wrong.
     """
-    if str(refused).startswith(_FLOAT_FOR_INT):
+    if _FLOAT_FOR_INT.match(str(refused)):
         try:
             raw = _whole_numbers(raw)
             return msgspec.convert(raw, wanted)

@@ -257,8 +257,10 @@ def test_codec_looks_for_repeated_names_behind_values_of_every_size() -> None:
 
 
 def test_codec_takes_a_number_for_an_integer_where_its_fraction_is_zero() -> None:
-    request = codec.decode_request(b'{"prompt":"x","max_tokens":3.0,"stop_token_ids":[5,7e0]}')
-    assert (request.max_tokens, request.stop_token_ids) == (3, [5, 7])
+    request = codec.decode_request(
+        b'{"prompt":"x","max_tokens":3.0,"seed":9.0,"stop_token_ids":[5,7e0]}'
+    )
+    assert (request.max_tokens, request.seed, request.stop_token_ids) == (3, 9, [5, 7])
     assert all(type(token) is int for token in request.stop_token_ids)
     packed = msgspec.msgpack.encode({"type": "ack", "ref": "a", "at": 4.0})
     assert codec.decode_message_msgpack(packed) == Ack(ref="a", at=4)
