@@ -36,6 +36,7 @@ test: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node model
 test-heavy: $(STAMPS)/engine $(STAMPS)/test model
 	@$(BIN)/python -m pytest -m heavy
 	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_robustness.py
+	@FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_documented.py
 
 # Goes on where it was stopped: .soak.jsonl says what was done.
 soak: $(STAMPS)/engine $(STAMPS)/test model

@@ -4,7 +4,8 @@ section 7.1).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import re
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
@@ -41,6 +42,8 @@ _EVENT_TYPES = frozenset(
 MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
 """What msgspec raises for bytes that are no JSON or MessagePack at all. RecursionError: nesting."""
 _MESSAGE = "the message"
+_FLOAT_FOR_INT = re.compile(r"Expected `int( \| null)?`, got `float`")
+"""How msgspec's message begins where the fraction is what it minds, even one of zero."""
 
 
 def encode_json(message: ServerEvent | ClientMessage | GenerationRequest) -> bytes:
@@ -130,7 +133,38 @@ def _decode(
         raw = Unparsed()
     except MALFORMED as error:  # behind the place that was refused
         raise malformed(error, data, whole=whole, form=form) from None
+    return with_whole_numbers(refused, raw, wanted, whole)
+
+
+def with_whole_numbers(
+    refused: msgspec.ValidationError, raw: object, wanted: Any, whole: str = "the body"
+) -> Any:
+    """`raw`, which was refused as a `wanted`, with 3 for 3.0, which are one number in JSON Schema.
+
+    Raises RequestError where that is not what was wrong.
+    """
+    if _FLOAT_FOR_INT.match(str(refused)):
+        try:
+            raw = _whole_numbers(raw)
+            return msgspec.convert(raw, wanted)
+        except msgspec.ValidationError as error:
+            refused = error
+        except RecursionError:  # too deep for us: it stays refused
+            pass
     raise refusal(refused, raw, wanted, whole)
+
+
+def _whole_numbers(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            items = cast("dict[Any, Any]", value).items()
+            return {name: _whole_numbers(each) for name, each in items}
+        case list():
+            return [_whole_numbers(each) for each in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def _checked(message: ClientMessage) -> ClientMessage:

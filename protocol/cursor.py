@@ -10,7 +10,9 @@ from protocol.errors import ErrorCode, RequestError
 
 # No leading zeros, so a cursor has one spelling; as many digits as the largest integer has.
 _INTEGER = r"(0|[1-9][0-9]{0,15})"
-_CURSOR = re.compile(rf"{_INTEGER}\.{_INTEGER}\.{_INTEGER}(?:\.(finish|error))?", re.ASCII)
+PATTERN = rf"{_INTEGER}\.{_INTEGER}\.{_INTEGER}(\.(finish|error))?"
+"""Also for JavaScript and JSON Schema; unanchored."""
+_CURSOR = re.compile(PATTERN, re.ASCII)
 # JavaScript's numbers are exact up to here.
 _LARGEST = 2**53 - 1
 
@@ -48,5 +50,5 @@ def parse(text: str) -> Cursor:
             " most 2^53 - 1; after the end, .finish or .error follows",
             "cursor",
         )
-    mark = match.group(4)
+    mark = match.group(5)
     return Cursor(*numbers, mark=None if mark is None else Mark(mark))

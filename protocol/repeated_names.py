@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 
 from protocol.errors import ErrorCode, RequestError
-from protocol.refusals import cut, quoted
+from protocol.refusals import cut, malformed, quoted
 
 
 def refuse_repeated_names_json(data: bytes | str) -> None:
-    """`data` has been decoded once, so it is valid and not deeply nested. Numbers stay strings: a
-    long one costs nothing.
-    """
-    json.loads(data, object_pairs_hook=_pairs, parse_int=str, parse_float=str)
+    """`data` has been decoded once, so it is valid. Numbers stay strings: a long one is free."""
+    try:
+        json.loads(data, object_pairs_hook=_pairs, parse_int=str, parse_float=str)
+    except RecursionError as error:  # msgspec can go a little deeper
+        raise malformed(error, data) from None
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> None:

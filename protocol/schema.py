@@ -99,12 +99,19 @@ def _schemas(prefix: str) -> Document:
     roots, components = msgspec.json.schema_components(
         types, schema_hook=_any_value, ref_template=prefix + "{name}"
     )
-    components["GenerationRequest"]["oneOf"] = [
-        {"required": ["prompt"]},
-        {"required": ["messages"]},
-    ]
+    constrain_request(components["GenerationRequest"])
     named = {**components, **dict(zip(_ROOTS, roots, strict=False))}
     return {**_plain(named), "ErrorBody": _ERROR_BODY}
+
+
+def constrain_request(schema: Document) -> None:
+    """Adds to the schema of `GenerationRequest` what its struct cannot say (SPEC section 8.1)."""
+    schema["oneOf"] = [
+        # Null is as absent.
+        {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+        {"required": ["messages"], "properties": {"messages": {"type": "array"}}},
+    ]
+    schema["properties"]["logit_bias"]["propertyNames"] = {"pattern": "^[0-9]+$"}
 
 
 def _plain(schema: Any) -> Any:

@@ -18,10 +18,11 @@ from protocol.codec import MALFORMED
 from protocol.errors import ErrorCode, PolicyError, RequestError
 from protocol.events import OffsetUnit, PartKind
 from protocol.refusals import malformed, quoted, refusal
+from protocol.repeated_names import refuse_repeated_names_json
 from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, StreamRetract
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gateway.policies.base import PartPolicy
     from protocol.ledger import PartLedger
@@ -31,6 +32,8 @@ logger = logging.getLogger("wetink.policies")
 
 KINDS = ("hold", "retract", "chunk")
 CHUNK_UNITS: tuple[str, ...] = get_args(ChunkUnit)
+_MAX_TAIL = r"[1-9][0-9]{0,8}"
+_BUDGET = r"0\.[0-9]{0,8}[1-9]"
 
 
 def resolve_policy(
@@ -58,6 +61,15 @@ def resolve_policy(
             return wanted
 
 
+def short_forms(profiles: Iterable[str]) -> str:
+    """Every policy that is not an object, profiles' names included, as an unanchored pattern for
+    schemas.
+    """
+    budget = f"retract:{_BUDGET}"
+    chunks = f"chunk:({'|'.join(CHUNK_UNITS)})"
+    return "|".join([*KINDS, f"retract:{_MAX_TAIL}", budget, chunks, *map(re.escape, profiles)])
+
+
 def _from_json(text: str) -> PolicySpec:
     """A whole policy object, where only a string fits (a query string)."""
     try:
@@ -66,11 +78,14 @@ def _from_json(text: str) -> PolicySpec:
         problem = malformed(error, text, whole="policy").message
         raise RequestError(ErrorCode.INVALID_VALUE, problem, "policy") from None
     try:
+        refuse_repeated_names_json(text)
         return msgspec.convert(raw, PolicySpec)
     except msgspec.ValidationError as error:
         refused = refusal(error, raw, PolicySpec, "policy")
-        param = "policy" if refused.param is None else f"policy.{refused.param}"
-        raise RequestError(refused.code, refused.message, param) from None
+    except RequestError as error:
+        refused = error
+    param = "policy" if refused.param is None else f"policy.{refused.param}"
+    raise RequestError(refused.code, refused.message, param)
 
 
 def _from_name(name: str, profiles: Mapping[str, PolicySpec]) -> PolicySpec:
@@ -82,9 +97,9 @@ def _from_name(name: str, profiles: Mapping[str, PolicySpec]) -> PolicySpec:
             return Hold()
         case "retract" if not colon:
             return StreamRetract()
-        case "retract" if re.fullmatch(r"[1-9][0-9]{0,8}", argument):
+        case "retract" if re.fullmatch(_MAX_TAIL, argument):
             return StreamRetract(max_tail=int(argument))
-        case "retract" if re.fullmatch(r"0\.[0-9]{0,8}[1-9]", argument):
+        case "retract" if re.fullmatch(_BUDGET, argument):
             return StreamRetract(budget=float(argument))
         case "chunk" if not colon:
             return Chunk()

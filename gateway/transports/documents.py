@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.responses import json_response
 from gateway.transports.openapi import openapi_document
+from gateway.transports.requests import gateway_of
 from protocol import schema
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-async def openapi(_request: Request) -> ASGIApp:
-    return json_response(_openapi())
+async def openapi(request: Request) -> ASGIApp:
+    return json_response(_openapi(tuple(sorted(gateway_of(request).profiles))))
 
 
 async def asyncapi(request: Request) -> ASGIApp:
@@ -29,9 +30,9 @@ async def json_schema(_request: Request) -> ASGIApp:
     return json_response(_json_schema())
 
 
-@cache
-def _openapi() -> bytes:
-    return msgspec.json.encode(openapi_document())
+@lru_cache(maxsize=1)
+def _openapi(profiles: tuple[str, ...]) -> bytes:
+    return msgspec.json.encode(openapi_document(profiles))
 
 
 @lru_cache(maxsize=8)  # a gateway answers under few names

@@ -1,18 +1,25 @@
-"""The OpenAPI 3.1 document: paths by hand, schemas from the structs that decode the bodies."""
+"""The OpenAPI 3.2 document: paths by hand, schemas from the structs that decode the bodies."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from gateway.errors import HTTP_STATUS, ErrorBody
+from gateway.policies.resolve import short_forms
 from gateway.streams.snapshot import Snapshot
 from gateway.transports.openai.requests import ChatCompletionRequest, CompletionRequest
 from gateway.transports.streams import StreamCreated
+from protocol import cursor
 from protocol.errors import ErrorCode
-from protocol.events import IncludeItem, OffsetUnit, ServerEvent
-from protocol.requests import ChunkUnit, GenerationRequest
+from protocol.events import OffsetUnit, ServerEvent
+from protocol.requests import GenerationRequest, Include
+from protocol.schema import constrain_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Json: TypeAlias = dict[str, Any]
 
@@ -24,7 +31,6 @@ _START_CODES = (
     ErrorCode.MISSING_FIELD,
     ErrorCode.UNKNOWN_FIELD,
     ErrorCode.CONTEXT_EXCEEDED,
-    ErrorCode.BODY_TOO_LARGE,
     ErrorCode.UNKNOWN_MODEL,
     ErrorCode.TOO_MANY_STREAMS,
     ErrorCode.OVERLOADED,
@@ -44,10 +50,19 @@ _READ_CODES = (
     ErrorCode.ENGINE_FAILED,
     ErrorCode.POLICY_FAILED,
 )
+_ANY_CODES = {
+    "requestTimeout": ErrorCode.REQUEST_TIMEOUT,
+    "bodyTooLarge": ErrorCode.BODY_TOO_LARGE,
+    "headersTooLarge": ErrorCode.HEADERS_TOO_LARGE,
+    "internal": ErrorCode.INTERNAL,
+}
+"""Of every request, whatever it asks for."""
 
 
-def openapi_document() -> Json:
-    """Every HTTP endpoint with its parameters, bodies and errors."""
+def openapi_document(profiles: Iterable[str]) -> Json:
+    """Every HTTP endpoint with its parameters, bodies and errors. `profiles`: those that a request
+    may name.
+    """
     types = (
         GenerationRequest,
         StreamCreated,
@@ -56,21 +71,25 @@ def openapi_document() -> Json:
         ServerEvent,
         ChatCompletionRequest,
         CompletionRequest,
-        IncludeItem,
+        Include,
         OffsetUnit,
-        ChunkUnit,
     )
     schemas, components = msgspec.json.schema_components(
         types, schema_hook=_any_value, ref_template=REF_TEMPLATE
     )
     by_type = dict(zip(types, schemas, strict=True))
     components["ServerEvent"] = by_type[ServerEvent]
+    constrain_request(components["GenerationRequest"])
+    policies = f"^({short_forms(profiles)})$"
+    for form in components["GenerationRequest"]["properties"]["policy"]["anyOf"]:
+        if form.get("type") == "string":
+            form["pattern"] = policies
     components["OpenAIResponse"] = {
         "type": "object",
         "description": "As OpenAI documents it; `usage` counts drafted tokens as predictions.",
     }
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0",
         "info": {
             "title": "Wetink",
             "version": "1",
@@ -78,12 +97,31 @@ def openapi_document() -> Json:
             "many streams, is described in /asyncapi.json; the events in /schema.json.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {**_stream_paths(), **_openai_paths(), **_meta_paths()},
+        "paths": _answering_any({**_stream_paths(), **_openai_paths(), **_meta_paths()}),
         "components": {
             "schemas": components,
             "parameters": _parameters(by_type),
+            "responses": _any_responses(),
         },
     }
+
+
+def _answering_any(paths: Json) -> Json:
+    """With the answers that any request may get."""
+    statuses: dict[str, int] = {"forbidden": HTTPStatus.FORBIDDEN}
+    statuses |= {name: HTTP_STATUS[code] for name, code in _ANY_CODES.items()}
+    for item in paths.values():
+        for operation in item.values():
+            for name, status in statuses.items():
+                reference = {"$ref": f"#/components/responses/{name}"}
+                operation["responses"].setdefault(str(int(status)), reference)
+    return paths
+
+
+def _any_responses() -> Json:
+    described = {name: _json(f"`{code}`", "ErrorBody") for name, code in _ANY_CODES.items()}
+    about = "`invalid_value`: the header `Host` or `Origin` is not one this gateway answers to"
+    return {"forbidden": _json(about, "ErrorBody"), **described}
 
 
 def _any_value(_type: type) -> Json:
@@ -151,7 +189,9 @@ def _stream_paths() -> Json:
 def _openai_paths() -> Json:
     def post(operation: str, summary: str, body: str) -> Json:
         answer = _json("The answer, or a stream of chunks", "OpenAIResponse")
-        answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        answer["content"]["text/event-stream"] = {
+            "itemSchema": {"type": "object", "properties": {"data": {"type": "string"}}}
+        }
         return {
             "post": {
                 "operationId": operation,
@@ -198,22 +238,21 @@ def _parameters(by_type: dict[Any, Json]) -> Json:
     def query(name: str, description: str, schema: Json) -> Json:
         return {"name": name, "in": "query", "description": description, "schema": schema}
 
-    cursor = {"type": "string", "pattern": r"^\d+\.\d+\.\d+(\.(finish|error))?$"}
+    position = {"type": "string", "pattern": f"^{cursor.PATTERN}$"}
     return {
         "stream": {"name": "stream", "in": "path", "required": True, "schema": {"type": "string"}},
         "policy": query(
             "policy",
-            "`hold`, `retract`, `retract:<max tail>`, `chunk`, `chunk:<unit>`, a profile's name, "
-            f"or a policy object as JSON. Units: {', '.join(by_type[ChunkUnit]['enum'])}.",
+            "A short form or name as in `GenerationRequest`, or a policy object as JSON",
             {"type": "string"},
         ),
         "offsets": query("offsets", "The unit of all offsets", by_type[OffsetUnit]),
-        "cursor": query("cursor", "Where to go on; `epoch.part.offset`", cursor),
+        "cursor": query("cursor", "Where to go on; `epoch.part.offset`", position),
         "include": {
             **query(
                 "include",
                 "What events carry besides text, comma-separated",
-                {"type": "array", "items": by_type[IncludeItem]},
+                by_type[Include],
             ),
             "style": "form",
             "explode": False,
@@ -221,8 +260,9 @@ def _parameters(by_type: dict[Any, Json]) -> Json:
         "lastEventId": {
             "name": "Last-Event-ID",
             "in": "header",
-            "description": "A cursor, as a browser that reconnects sends it; wins over `cursor`",
-            "schema": cursor,
+            "description": "A cursor, as a browser that reconnects sends it; wins over `cursor`. "
+            "Empty is as absent",
+            "schema": {"type": "string", "pattern": f"^({cursor.PATTERN})?$"},
         },
     }
 
@@ -230,20 +270,33 @@ def _parameters(by_type: dict[Any, Json]) -> Json:
 def _body(name: str) -> Json:
     return {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": REF_TEMPLATE.format(name=name)}}},
+        "content": {"application/json": {"schema": _reference(name)}},
     }
 
 
 def _json(description: str, name: str) -> Json:
-    schema = {"$ref": REF_TEMPLATE.format(name=name)}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+    content = {"application/json": {"schema": _reference(name)}}
+    return {"description": description, "content": content}
+
+
+def _reference(schema: str) -> Json:
+    return {"$ref": REF_TEMPLATE.format(name=schema)}
 
 
 def _event_stream(description: str) -> Json:
-    return {
-        "description": f"{description}; each `data` is one ServerEvent, `id` is the cursor",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    event: Json = {
+        "contentMediaType": "application/json",
+        "contentSchema": _reference("ServerEvent"),
     }
+    item = {
+        "type": "object",
+        "properties": {
+            "data": {"type": "string", **event},
+            "id": {"type": "string", "description": "The cursor after the event, where it moves"},
+        },
+        "required": ["data"],
+    }
+    return {"description": description, "content": {"text/event-stream": {"itemSchema": item}}}
 
 
 def _errors(*codes: ErrorCode) -> Json:

@@ -131,7 +131,7 @@ async def test_readers_are_told_of_a_shutdown_and_connections_end() -> None:
 
 async def test_documents_describe_every_endpoint(served: Served) -> None:
     openapi = (await served.http.get("/openapi.json")).json()
-    assert openapi["openapi"] == "3.1.0"
+    assert openapi["openapi"] == "3.2.0"
     expected = {
         "/v1/streams": {"post"},
         "/v1/streams/{stream}": {"get", "delete"},

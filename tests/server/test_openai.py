@@ -123,6 +123,17 @@ async def test_chat_request_is_translated_whole(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "text"),
+    [("completions", '"prompt":"x"'), ("chat/completions", f'"messages":{CHAT["messages"]}')],
+)
+async def test_name_that_is_given_twice_is_refused(served: Served, path: str, text: str) -> None:
+    body = "{" + text.replace("'", '"') + ',"user":{"a":1,"a":2}}'
+    answer = await served.http.post(f"/v1/{path}", content=body)
+    assert answer.status_code == 400
+    assert (answer.json()["error"]["param"], served.backend.requests) == ("a", {})
+
+
+@pytest.mark.parametrize(
     ("path", "fields", "param"),
     [
         ("chat/completions", {"n": 2}, "n"),

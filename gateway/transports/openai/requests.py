@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from protocol.codec import MALFORMED
+from protocol.codec import MALFORMED, with_whole_numbers
 from protocol.errors import ErrorCode, RequestError
 from protocol.refusals import malformed, refusal
+from protocol.repeated_names import refuse_repeated_names_json
 from protocol.requests import GenerationRequest
 
 
@@ -170,10 +171,11 @@ def _decode(body: bytes, wanted: Any) -> Any:
         raw = msgspec.json.decode(body)
     except MALFORMED as error:
         raise malformed(error, body) from None
+    refuse_repeated_names_json(body)
     try:
         return msgspec.convert(raw, wanted)
     except msgspec.ValidationError as error:
-        raise refusal(error, raw, wanted) from None
+        return with_whole_numbers(error, raw, wanted)
 
 
 def _refuse_shared(request: ChatCompletionRequest | CompletionRequest) -> None:

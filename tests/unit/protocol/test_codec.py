@@ -256,6 +256,33 @@ def test_codec_looks_for_repeated_names_behind_values_of_every_size() -> None:
         )
 
 
+def test_codec_takes_a_number_for_an_integer_where_its_fraction_is_zero() -> None:
+    request = codec.decode_request(
+        b'{"prompt":"x","max_tokens":3.0,"seed":9.0,"stop_token_ids":[5,7e0]}'
+    )
+    assert (request.max_tokens, request.seed, request.stop_token_ids) == (3, 9, [5, 7])
+    assert all(type(token) is int for token in request.stop_token_ids)
+    packed = msgspec.msgpack.encode({"type": "ack", "ref": "a", "at": 4.0})
+    assert codec.decode_message_msgpack(packed) == Ack(ref="a", at=4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "said"),
+    [
+        (b'"max_tokens":3.5', "max_tokens", "not 3.5"),
+        (b'"max_tokens":0.0', "max_tokens", "not 0"),
+        (b'"max_tokens":3.0,"stop_token_ids":[1.5]', "stop_token_ids[0]", "not 1.5"),
+        (b'"seed":1e300', "seed", "not 1"),
+        (b'"max_tokens":3.0,"max_tokens":4.0', "max_tokens", "given twice"),
+        (b'"max_tokens":3.0,"x":%b' % (b"[" * 900 + b"]" * 900), "max_tokens", "not 3.0"),
+    ],
+)
+def test_codec_names_what_is_no_integer(fields: bytes, param: str | None, said: str) -> None:
+    with pytest.raises(RequestError, match=said) as refusal:
+        codec.decode_request(b'{"prompt":"x",%b}' % fields)
+    assert refusal.value.param == param
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

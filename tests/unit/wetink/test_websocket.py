@@ -210,6 +210,30 @@ async def test_cancel_is_sent_and_the_rest_is_read() -> None:
     assert s.complete
 
 
+async def test_cancel_is_quiet_when_the_end_has_come_unread() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.open((await peer.receive())["ref"], "s1")
+        await peer.send("commit", stream="s1", at=0, text="Hello world")
+        await peer.finish("s1")
+        await peer.open((await peer.receive())["ref"], "s2")
+        await peer.drop()
+
+    async with peers(script) as (url, log), wetink.connect(url) as connection:
+        async with (
+            connection.stream(prompt="a") as s,
+            # Its `open` stands behind all of the first stream.
+            connection.stream(prompt="b", retry=wetink.Retry(attempts=0)) as other,
+        ):
+            await s.cancel()
+            with pytest.raises(wetink.ConnectionLost):
+                await read_all(other)
+            await s.cancel()  # nor when the connection has been lost meanwhile
+            assert await read_all(s) == "Hello world"
+            await s.cancel()
+        assert s.complete
+    assert [message["type"] for message in log] == ["start", "start"]
+
+
 async def test_leaving_early_detaches_and_leaves_the_connection_open() -> None:
     async def script(peer: Peer) -> None:
         ref = (await peer.receive())["ref"]

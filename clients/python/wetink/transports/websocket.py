@@ -52,7 +52,7 @@ class WebSocketAttachment:
         self.ref = ref
         self.stream: str | None = None
         self.ended = False
-        """The server sent `finish` or `error`: it has forgotten this `ref`."""
+        """The server sent `finish` or `error`, read or not: there is nothing left to ask for."""
         self._transport = transport
         self._waiting: deque[ServerEvent] = deque()
         self._failure: WetinkError | None = None
@@ -131,6 +131,8 @@ class WebSocketTransport:
     async def cancel(self, stream: str) -> None:
         """Only for a stream attached here; `Interrupted` when it is not attached at present."""
         attachment = self._by_stream.get(stream)
+        if attachment is not None and attachment.ended:
+            return
         if attachment is None or self._socket is None:
             raise Interrupted("the stream is not attached to this connection")
         await self._send(self._socket, Cancel(attachment.ref))
@@ -166,12 +168,17 @@ class WebSocketTransport:
         return attachment
 
     async def _answer(self, attachment: WebSocketAttachment) -> ServerEvent:
-        """The first event of `attachment`; who stops waiting for it leaves nothing behind."""
+        """The first event of `attachment`; nothing is left behind by who stops waiting for it, nor
+        by a refusal.
+        """
         try:
-            return await attachment.first()
+            answer = await attachment.first()
         except BaseException:
             await self.detach(attachment)
             raise
+        if isinstance(answer, Error):
+            self._forget(attachment)
+        return answer
 
     async def _connected(self) -> ClientConnection:
         async with self._connecting:
@@ -241,8 +248,6 @@ class WebSocketTransport:
             await self.detach(attachment)
             return
         attachment.deliver(event)
-        if attachment.ended:
-            self._forget(attachment)
 
     def _attachment_of(self, event: ServerEvent) -> WebSocketAttachment | None:
         if isinstance(event, Open | Error) and event.ref is not None:
@@ -251,8 +256,9 @@ class WebSocketTransport:
 
     def _fail_all(self, failure: WetinkError) -> None:
         for attachment in list(self._by_ref.values()):
-            attachment.fail(failure)
-            self._forget(attachment)
+            if not attachment.ended:  # else its stream is told all the same, and knows by that
+                attachment.fail(failure)
+                self._forget(attachment)
 
     def _forget(self, attachment: WebSocketAttachment) -> None:
         self._by_ref.pop(attachment.ref, None)

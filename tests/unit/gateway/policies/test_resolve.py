@@ -71,6 +71,7 @@ def test_client_is_told_what_is_allowed_for_an_unknown_policy(name: str) -> None
         ('{"kind":"chunk","unit":"page"}', "policy.unit"),
         ('{"kind":"nope"}', "policy.kind"),
         ('{"kind":', "policy"),
+        ('{"kind":"hold","kind":"chunk"}', "policy.kind"),
     ],
 )
 def test_client_is_told_which_field_of_a_policy_is_wrong(
