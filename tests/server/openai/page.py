@@ -1,10 +1,11 @@
-"""The tables of docs/openai.md, from the list that requests are decoded by.
+"""docs/openai.md: its tables, from the list that requests are decoded by, and its examples.
 
-`python -m tests.server.openai.table` writes them into the page.
+`python -m tests.server.openai.page` writes the tables into the page.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,15 @@ TABLES: dict[str, Parameters] = {
     "messages[]": MESSAGE,
     "stream_options": STREAM_OPTIONS,
 }
+
+_EXAMPLE = re.compile(r"<!-- example: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+_ADDRESS = "http://127.0.0.1:8000"
+
+
+def examples(address: str) -> dict[str, str]:
+    """By name; for a gateway at `address`."""
+    page = PAGE.read_text(encoding="utf-8")
+    return {name: code.replace(_ADDRESS, address) for name, code in _EXAMPLE.findall(page)}
 
 
 def with_tables(page: str) -> str:
