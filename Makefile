@@ -10,13 +10,14 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test test-heavy soak check model clean bench-engine bench-drafters bench-budget
+.PHONY: help setup serve test test-heavy test-clients soak check model clean bench-engine bench-drafters bench-budget
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
 	@echo 'make serve   set up and start the gateway on 127.0.0.1:8000 (ARGS="--port 9000 …")'
 	@echo 'make test    set up what tests need and run all of them, Python and JavaScript'
 	@echo 'make test-heavy   what takes minutes: failures at many moments, thousands of readers'
+	@echo 'make test-clients   OpenAI, LangChain, LiteLLM, AI SDK and others as they are, against the gateway'
 	@echo 'make soak    500 random combinations against plain runs, hours (ARGS="--minutes 60 --seed 2 …")'
 	@echo 'make bench-engine   Wetink and its peers side by side; the first run installs the peers (30 minutes)'
 	@echo 'make bench-drafters  speed and acceptance of every drafter, into docs/drafters.md (ARGS="--quick")'
@@ -37,6 +38,9 @@ test-heavy: $(STAMPS)/engine $(STAMPS)/test model
 	@$(BIN)/python -m pytest -m heavy
 	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_robustness.py
 	@FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_documented.py
+
+test-clients: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/clients model
+	@$(BIN)/python -m pytest -m clients tests/clients
 
 # Goes on where it was stopped: .soak.jsonl says what was done.
 soak: $(STAMPS)/engine $(STAMPS)/test model
@@ -82,7 +86,15 @@ $(STAMPS)/node: clients/js/package.json clients/js/package-lock.json | $(STAMPS)
 	@scripts/install_node.sh clients/js
 	@touch $@
 
+CLIENTS := tests/clients
+$(STAMPS)/clients: $(CLIENTS)/python/requirements.txt $(CLIENTS)/python/constraints.txt $(CLIENTS)/node/package-lock.json | $(STAMPS)/venv
+	@echo '==> Installing the clients that are tested, each as its users install it (300 MB)'
+	@scripts/make_venv.sh $(PYTHON) .clients
+	@.clients/bin/python -m pip install --disable-pip-version-check -r $(CLIENTS)/python/requirements.txt -c $(CLIENTS)/python/constraints.txt
+	@scripts/install_node.sh $(CLIENTS)/node
+	@touch $@
+
 clean:
-	rm -rf .venv $(STAMPS) clients/js/node_modules clients/js/dist
+	rm -rf .venv .clients $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/dist
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -65,7 +65,12 @@ def create_app(
                 CORSMiddleware,
                 allow_origins=server.allowed_origins,
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Content-Type", LAST_EVENT_ID, "Authorization"],
+                allow_headers=[
+                    "Content-Type",
+                    LAST_EVENT_ID,
+                    "Authorization",
+                    *openai.REQUEST_HEADERS,
+                ],
                 expose_headers=["Location", "Content-Location", "Retry-After"],
             ),
             Middleware(

@@ -226,11 +226,28 @@ def _meta_paths() -> Json:
 
     return {
         "/v1/models": get("models", "Models that are served"),
+        "/v1/models/{model}": _model_path(),
         "/healthz": get("health", "The process answers"),
         "/readyz": get("readiness", "Whether a generation could begin now", "503"),
         "/openapi.json": get("openapi", "This document"),
         "/asyncapi.json": get("asyncapi", "The WebSocket and the event streams, as AsyncAPI 3"),
         "/schema.json": get("jsonSchema", "Events and requests, as JSON Schema"),
+    }
+
+
+def _model_path() -> Json:
+    answer = {"content": {"application/json": {"schema": {"type": "object"}}}}
+    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "get": {
+            "operationId": "model",
+            "summary": "One model that is served",
+            "parameters": [name],
+            "responses": {
+                "200": {"description": "The model", **answer},
+                **_errors(ErrorCode.UNKNOWN_MODEL, ErrorCode.ENGINE_UNAVAILABLE),
+            },
+        }
     }
 
 

@@ -1,4 +1,4 @@
-"""How the gateway is, and which models it serves."""
+"""How the gateway is."""
 
 from __future__ import annotations
 
@@ -28,31 +28,8 @@ async def readiness(request: Request) -> ASGIApp:
     return json_response(body, 200 if gateway.ready else 503)
 
 
-async def models(request: Request) -> ASGIApp:
-    """OpenAI's list, with what a drafting client wants to know besides."""
-    gateway = gateway_of(request)
-    known = gateway.backend.models() if gateway.ready else []
-    return json_response(
-        {
-            "object": "list",
-            "data": [
-                {
-                    "id": model.id,
-                    "object": "model",
-                    "created": gateway.started_at,
-                    "owned_by": "wetink",
-                    "context_length": model.context_length,
-                    "drafters": model.drafters,
-                }
-                for model in known
-            ],
-        }
-    )
-
-
 def routes() -> list[Route]:
     return [
         Route("/healthz", health),
         Route("/readyz", readiness),
-        Route("/v1/models", models),
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from gateway.backends.local import LocalBackend
 from gateway.config import EngineConfig, GatewayConfig
 from gateway.server import running_server
 from protocol.events import Commit, Retract, ServerEvent
+from tests.server.openai.page import examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -168,3 +171,21 @@ async def test_openai_endpoint_gives_the_committed_text(url: str) -> None:
     assert answer["choices"][0]["message"]["content"] == text
     assert reading.usage is not None
     assert answer["usage"]["completion_tokens"] == reading.usage.completion_tokens > 0
+
+
+async def test_python_examples_of_the_openai_page_run(url: str) -> None:
+    written = {name: code for name, code in examples(url).items() if name.endswith(".py")}
+    said = {name: await asyncio.to_thread(run, code) for name, code in written.items()}
+    assert said["chat.py"].strip()
+    assert said["stream.py"].strip().endswith(" tokens")
+    events = said["tentative.py"].splitlines()
+    assert any(line.startswith("drafted at ") for line in events)
+    assert any(line.startswith("committed at 0: ") for line in events)
+
+
+def run(code: str) -> str:
+    """What an example prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    return printed.getvalue()

@@ -139,6 +139,7 @@ async def test_documents_describe_every_endpoint(served: Served) -> None:
         "/v1/chat/completions": {"post"},
         "/v1/completions": {"post"},
         "/v1/models": {"get"},
+        "/v1/models/{model}": {"get"},
         "/healthz": {"get"},
         "/readyz": {"get"},
         "/openapi.json": {"get"},

@@ -1,52 +1,99 @@
-"""OpenAI's request bodies, and what they mean as a `GenerationRequest`.
+"""OpenAI's request bodies, and the generations they ask for.
 
-Fields that change nothing here (`user`, `metadata`, `store`…) are let through, as OpenAI's clients
-send many. A field that asks for another result than it would get is refused by name.
+Which field is honoured, let through or refused says parameters.py; the structs here are the
+honoured ones.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
+from msgspec import Meta
 
+from gateway.transports.openai.errors import UnsupportedError
+from gateway.transports.openai.parameters import (
+    CHAT,
+    COMPLETIONS,
+    MESSAGE,
+    STREAM_OPTIONS,
+    Fate,
+    Parameter,
+    Parameters,
+)
 from protocol.codec import MALFORMED, with_whole_numbers
 from protocol.errors import ErrorCode, RequestError
-from protocol.refusals import malformed, refusal
+from protocol.events import OffsetUnit
+from protocol.refusals import cut, malformed, quoted, refusal
 from protocol.repeated_names import refuse_repeated_names_json
-from protocol.requests import GenerationRequest
+from protocol.requests import Draft, GenerationRequest, Hold, Include, NonNegativeInt, PolicySpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json: TypeAlias = dict[str, Any]
+Body = TypeVar("Body")
+
+MOST_CHOICES = 128
+"""Of one request, as at OpenAI."""
+LARGEST_SEED = 2**63 - 1
 
 
-class TextPart(msgspec.Struct, frozen=True):
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     type: Literal["text"] = "text"
 
 
-class ChatMessage(msgspec.Struct, frozen=True):
+Content: TypeAlias = str | list[TextPart]
+
+
+class CalledFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    arguments: str
+    """JSON."""
+
+
+class ToolCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    function: CalledFunction
+    id: str = ""
+    type: Literal["function"] = "function"
+    index: int = 0
+    """As deltas have it; some clients send back what they put together from those."""
+
+
+class ChatMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["system", "user", "assistant", "tool", "developer"]
-    content: str | list[TextPart]
+    content: Content | None = None
+    tool_calls: list[ToolCall] = []
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Text the answer is likely to repeat; the drafter copies from it."""
 
-    content: str | list[TextPart]
+    content: Content
     type: Literal["content"] = "content"
 
 
-class StreamOptions(msgspec.Struct, frozen=True):
+class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_usage: bool = False
 
 
-class ResponseFormat(msgspec.Struct, frozen=True):
-    type: str = "text"
+class Vendor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`wetink`: what a Wetink request has and OpenAI's has not (SPEC section 8)."""
+
+    policy: PolicySpec | str | None = None
+    """None: `hold`, as for everybody else."""
+    offsets: OffsetUnit = OffsetUnit.CODEPOINT
+    include: Include = []
+    draft: Draft = Draft()
 
 
-class _Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """What both endpoints share, and the fields of either that must not be ignored."""
+class _Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What both endpoints honour. Ranges are those of `GenerationRequest`."""
 
     model: str | None = None
-    stream: bool | None = None
+    stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     temperature: float | None = None
@@ -56,138 +103,253 @@ class _Sampling(msgspec.Struct, frozen=True, kw_only=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    prediction: Prediction | None = None
-    n: int | None = None
-    logprobs: bool | int | None = None
-    # Not OpenAI's own, but common among servers of its interface.
+    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] = 1
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: list[NonNegativeInt] | None = None
+    wetink: Vendor | None = None
 
 
-class ChatCompletionRequest(_Sampling, frozen=True, kw_only=True):
-    """Body of `POST /v1/chat/completions`."""
+class ChatCompletionRequest(_Shared, frozen=True, kw_only=True):
+    """Body of `POST /v1/chat/completions`: what is honoured of it."""
 
     messages: list[ChatMessage]
     max_completion_tokens: int | None = None
-    top_logprobs: int | None = None
-    tools: list[Any] | None = None
-    functions: list[Any] | None = None
-    response_format: ResponseFormat | None = None
-    modalities: list[str] | None = None
-    audio: Any = None
-    web_search_options: Any = None
+    logprobs: bool = False
+    prediction: Prediction | None = None
 
 
-class CompletionRequest(_Sampling, frozen=True, kw_only=True):
-    """Body of `POST /v1/completions`."""
+class CompletionRequest(_Shared, frozen=True, kw_only=True):
+    """Body of `POST /v1/completions`: what is honoured of it."""
 
-    prompt: str | list[str]
-    best_of: int | None = None
-    echo: bool | None = None
-    suffix: str | None = None
+    prompt: str | Annotated[list[str], Meta(min_length=1, max_length=MOST_CHOICES)]
+    logprobs: int | None = None
+
+
+class Wanted(NamedTuple):
+    """What an endpoint has to run, and how to tell it."""
+
+    choices: list[GenerationRequest]
+    """One per choice, in the order of their `index`."""
+    per_prompt: int
+    """How many choices in a row are of one prompt."""
+    streaming: bool
+    include_usage: bool
+    logprobs: bool
+    vendor: bool
+    """Whether chunks say what Wetink's own events say."""
 
 
 def decode_chat(body: bytes) -> ChatCompletionRequest:
-    """Raises RequestError."""
-    request: ChatCompletionRequest = _decode(body, ChatCompletionRequest)
-    _refuse_shared(request)
-    _refuse(bool(request.tools), "tools", "tools are not supported; leave it out")
-    _refuse(bool(request.functions), "functions", "functions are not supported; leave it out")
-    formatted = request.response_format is not None and request.response_format.type != "text"
-    _refuse(formatted, "response_format.type", "only 'text' is supported")
-    _refuse(bool(request.top_logprobs), "top_logprobs", "log probabilities are not supported here")
-    others = [kind for kind in request.modalities or [] if kind != "text"]
-    _refuse(bool(others), "modalities", "only 'text' is supported")
-    _refuse(request.audio is not None, "audio", "audio is not supported; leave it out")
-    _refuse(
-        request.web_search_options is not None,
-        "web_search_options",
-        "web search is not supported; leave it out",
-    )
+    """Raises RequestError naming the field and what is allowed."""
+    asked = _honoured(_parsed(body), CHAT)
+    if isinstance(asked.get("messages"), list):
+        asked["messages"] = [
+            _honoured(cast("Json", each), MESSAGE, f"messages[{number}].")
+            if isinstance(each, dict)
+            else each
+            for number, each in enumerate(cast("list[object]", asked["messages"]))
+        ]
+    request = _converted(asked, ChatCompletionRequest)
+    for number, message in enumerate(request.messages):
+        if message.content is None and not message.tool_calls:
+            param = f"messages[{number}].content"
+            raise RequestError(
+                ErrorCode.MISSING_FIELD, f"{param} is required: a string or a list", param
+            )
+    if request.max_tokens is not None and request.max_completion_tokens is not None:
+        raise RequestError(
+            ErrorCode.INVALID_VALUE,
+            "give max_completion_tokens or max_tokens, not both",
+            "max_tokens",
+        )
+    _check_shared(request)
     return request
 
 
 def decode_completion(body: bytes) -> CompletionRequest:
-    """Raises RequestError."""
-    request: CompletionRequest = _decode(body, CompletionRequest)
-    _refuse_shared(request)
-    _refuse((request.best_of or 1) != 1, "best_of", "only 1 is supported")
-    _refuse(bool(request.echo), "echo", "only false is supported")
-    _refuse(bool(request.suffix), "suffix", "insertion is not supported; leave it out")
-    several = isinstance(request.prompt, list) and len(request.prompt) != 1
-    _refuse(several, "prompt", "give one string; several prompts are several requests")
+    """Raises RequestError naming the field and what is allowed."""
+    asked = _honoured(_parsed(body), COMPLETIONS)
+    request = _converted(asked, CompletionRequest)
+    if request.logprobs:
+        raise UnsupportedError("logprobs", "only 0 is supported: no alternatives are reported")
+    _check_shared(request)
+    if not isinstance(request.prompt, str) and request.n * len(request.prompt) > MOST_CHOICES:
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, f"n: at most {MOST_CHOICES} choices over all prompts", "n"
+        )
     return request
 
 
-def from_chat(request: ChatCompletionRequest) -> GenerationRequest:
-    """Raises RequestError where a value is out of range."""
+def from_chat(request: ChatCompletionRequest, context: int) -> Wanted:
+    """`context`: the model's, in tokens. Raises RequestError where a value is out of range."""
     messages = [
-        {"role": message.role, "content": _plain(message.content)} for message in request.messages
+        {"role": message.role, "content": _content(message)} for message in request.messages
     ]
+    prediction = request.prediction and _plain(request.prediction.content)
+    fields = {"messages": messages, "prediction": prediction}
     named = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
-    return _build(request, {"messages": messages}, named)
+    generation = _generation(request, fields, named, context, logprobs=request.logprobs)
+    return _wanted(request, [generation], logprobs=request.logprobs)
 
 
-def from_completion(request: CompletionRequest) -> GenerationRequest:
-    """Raises RequestError where a value is out of range."""
-    prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[0]
-    return _build(request, {"prompt": prompt}, "max_tokens")
+def from_completion(request: CompletionRequest, context: int) -> Wanted:
+    """`context`: the model's, in tokens. Raises RequestError where a value is out of range."""
+    logprobs = request.logprobs is not None
+    prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
+    generations = [
+        _generation(request, {"prompt": prompt}, "max_tokens", context, logprobs=logprobs)
+        for prompt in prompts
+    ]
+    return _wanted(request, generations, logprobs=logprobs)
 
 
-def _build(
-    request: ChatCompletionRequest | CompletionRequest, text: dict[str, Any], max_tokens: str
+def _wanted(request: _Shared, prompts: list[GenerationRequest], *, logprobs: bool) -> Wanted:
+    options = request.stream_options
+    return Wanted(
+        choices=[_numbered(prompt, number) for prompt in prompts for number in range(request.n)],
+        per_prompt=request.n,
+        streaming=request.stream,
+        include_usage=options is not None and options.include_usage,
+        logprobs=logprobs,
+        vendor=request.wetink is not None,
+    )
+
+
+def _numbered(generation: GenerationRequest, number: int) -> GenerationRequest:
+    """Choice `number` of it: with a seed of its own, or all would say the same."""
+    if generation.seed is None or number == 0:
+        return generation
+    return msgspec.structs.replace(generation, seed=(generation.seed + number) % (LARGEST_SEED + 1))
+
+
+def _generation(
+    request: _Shared, own: Json, max_tokens: str, context: int, *, logprobs: bool
 ) -> GenerationRequest:
-    """`max_tokens`: what the caller called that field."""
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop
-    fields: dict[str, Any] = {
+    """`own`: the endpoint's own fields. `max_tokens`: what the caller called that field."""
+    vendor = request.wetink or Vendor()
+    include = [*vendor.include]
+    if logprobs and "logprobs" not in include:
+        include.append("logprobs")
+    asked = getattr(request, max_tokens)
+    fields: Json = {
+        **own,
         "model": request.model,
-        "max_tokens": getattr(request, max_tokens),
+        "max_tokens": context if asked is None else asked,
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_k": request.top_k,
         "min_p": request.min_p,
         "seed": request.seed,
-        "stop": stop,
+        "stop": [request.stop] if isinstance(request.stop, str) else request.stop,
+        "stop_token_ids": request.stop_token_ids,
+        "ignore_eos": request.ignore_eos,
         "frequency_penalty": request.frequency_penalty,
         "presence_penalty": request.presence_penalty,
         "repetition_penalty": request.repetition_penalty,
         "logit_bias": request.logit_bias,
-        "prediction": _plain(request.prediction.content) if request.prediction else None,
     }
-    raw = {**text, **{name: value for name, value in fields.items() if value is not None}}
+    raw = {name: value for name, value in fields.items() if value is not None}
     try:
-        return msgspec.convert(raw, GenerationRequest)
+        generation = msgspec.convert(raw, GenerationRequest)
     except msgspec.ValidationError as error:
         refused = refusal(error, raw, GenerationRequest)
         if refused.param != "max_tokens":
             raise refused from None
         message = refused.message.replace("max_tokens", max_tokens)
         raise RequestError(refused.code, message, max_tokens) from None
+    return msgspec.structs.replace(
+        generation,
+        policy=Hold() if vendor.policy is None else vendor.policy,
+        offsets=vendor.offsets,
+        include=include,
+        draft=vendor.draft,
+    )
 
 
-def _decode(body: bytes, wanted: Any) -> Any:
+def _parsed(body: bytes) -> Json:
     try:
         raw = msgspec.json.decode(body)
     except MALFORMED as error:
         raise malformed(error, body) from None
+    if not isinstance(raw, dict):
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, f"the body must be an object, not {quoted(raw)}"
+        )
     refuse_repeated_names_json(body)
+    return cast("Json", raw)
+
+
+def _honoured(raw: Json, parameters: Parameters, prefix: str = "") -> Json:
+    """The fields that mean something here. Null says what leaving a field out says.
+
+    Raises RequestError for what is unknown or refused.
+    """
+    for name, value in raw.items():
+        parameter = parameters.get(name)
+        if parameter is None:
+            raise _unknown(name, parameters, prefix)
+        if parameter.fate is Fate.REFUSED and not _asks_nothing(value, parameter):
+            raise UnsupportedError(prefix + name, parameter.note)
+    asked = {
+        name: value
+        for name, value in raw.items()
+        if value is not None and parameters[name].fate is Fate.HONOURED
+    }
+    options = asked.get("stream_options")
+    if isinstance(options, dict):
+        asked["stream_options"] = _honoured(
+            cast("Json", options), STREAM_OPTIONS, "stream_options."
+        )
+    return asked
+
+
+def _asks_nothing(value: object, parameter: Parameter) -> bool:
+    """1 is not true here, nor 0 false."""
+    return value is None or any(
+        type(value) is type(each) and value == each for each in parameter.neutral
+    )
+
+
+def _unknown(name: str, parameters: Mapping[str, object], prefix: str) -> RequestError:
+    near = difflib.get_close_matches(name, parameters, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    param = prefix + cut(name)
+    return RequestError(ErrorCode.UNKNOWN_FIELD, f"{param} is unknown{hint}", param)
+
+
+def _converted(raw: Json, wanted: type[Body]) -> Body:
     try:
         return msgspec.convert(raw, wanted)
     except msgspec.ValidationError as error:
         return with_whole_numbers(error, raw, wanted)
 
 
-def _refuse_shared(request: ChatCompletionRequest | CompletionRequest) -> None:
-    _refuse((request.n or 1) != 1, "n", "only 1 is supported; send several requests")
-    wants_logprobs = request.logprobs is not None and request.logprobs is not False
-    _refuse(wants_logprobs, "logprobs", "log probabilities are not supported here")
+def _check_shared(request: _Shared) -> None:
+    if request.stream:
+        return
+    if request.stream_options is not None:
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, "stream_options: only with stream true", "stream_options"
+        )
+    if request.wetink is not None and request.wetink.policy is not None:
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, "wetink.policy: only with stream true", "wetink.policy"
+        )
 
 
-def _refuse(unwanted: bool, param: str, allowed: str) -> None:
-    if unwanted:
-        raise RequestError(ErrorCode.INVALID_VALUE, f"{param}: {allowed}", param)
+def _content(message: ChatMessage) -> str:
+    """What the chat template is given: text, and calls in the form most families write them in."""
+    text = "" if message.content is None else _plain(message.content)
+    calls = [
+        f'<tool_call>\n{{"name": {msgspec.json.encode(call.function.name).decode()}, '
+        f'"arguments": {call.function.arguments or "{}"}}}\n</tool_call>'
+        for call in message.tool_calls
+    ]
+    return "\n".join([text, *calls] if text else calls) if calls else text
 
 
-def _plain(content: str | list[TextPart]) -> str:
+def _plain(content: Content) -> str:
     return content if isinstance(content, str) else "".join(part.text for part in content)

@@ -1,23 +1,38 @@
-"""The shapes OpenAI's clients know: chunks, whole answers, errors."""
+"""The shapes OpenAI's clients know: choices in chunks and in whole answers, logprobs, usage."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-import msgspec
-
-from gateway.errors import HTTP_STATUS, BackendError
-from protocol.errors import ErrorCode, RequestError
-from protocol.events import Commit, Error, Finish, FinishReason, Heartbeat, Open, Part, PartKind
+from protocol.events import FinishReason, PartKind
 
 if TYPE_CHECKING:
-    from protocol.events import ServerEvent, Usage
+    from collections.abc import Sequence
+
+    from protocol.events import Usage
 
 Json: TypeAlias = dict[str, Any]
 
 COMPLETE_REASONS = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
 """Any other reason means that the text was cut short by somebody."""
-DONE = b"data: [DONE]\n\n"
+
+
+class Scored(NamedTuple):
+    """A committed token's text (empty where its bytes only begin a character) and logprob."""
+
+    text: str
+    logprob: float
+    at: int
+    """Code points of its part before it."""
+
+
+class Piece(NamedTuple):
+    """Committed text of one part."""
+
+    kind: str
+    text: str
+    scored: list[Scored] | None
+    """None where nobody asked for logprobs."""
 
 
 class Shape(Protocol):
@@ -27,18 +42,22 @@ class Shape(Protocol):
     object: str
     id_prefix: str
 
-    def first(self) -> Json | None:
+    def first(self, index: int) -> Json | None:
         """Choice of a chunk in front of all text, if the shape has one."""
         ...
 
-    def delta(self, text: str, part: Part | Open) -> Json | None:
-        """Choice of a chunk with `text` of `part`; None where the shape has no place for it."""
+    def delta(self, index: int, piece: Piece) -> Json | None:
+        """Choice of a chunk with `piece`; None where the shape has no place for it."""
         ...
 
-    def last(self, reason: str) -> Json: ...
+    def empty(self, index: int) -> Json:
+        """Choice of a chunk that adds nothing."""
+        ...
 
-    def whole(self, texts: list[tuple[str, str]], reason: str) -> Json:
-        """Choice of a whole answer; `texts` are (kind, text) of all parts."""
+    def last(self, index: int, reason: str) -> Json: ...
+
+    def whole(self, index: int, pieces: Sequence[Piece], reason: str) -> Json:
+        """Choice of a whole answer."""
         ...
 
 
@@ -47,27 +66,33 @@ class ChatShape:
     object = "chat.completion"
     id_prefix = "chatcmpl-"
 
-    def first(self) -> Json | None:
-        return _choice(delta={"role": "assistant", "content": ""}, finish_reason=None)
+    def first(self, index: int) -> Json | None:
+        return _choice(index, delta={"role": "assistant", "content": ""})
 
-    def delta(self, text: str, part: Part | Open) -> Json | None:
-        match part.kind:
+    def delta(self, index: int, piece: Piece) -> Json | None:
+        match piece.kind:
             case PartKind.TEXT:
-                return _choice(delta={"content": text}, finish_reason=None)
+                logprobs = _chat_logprobs([piece])
+                return _choice(index, logprobs=logprobs, delta={"content": piece.text})
             case PartKind.REASONING:
-                return _choice(delta={"reasoning_content": text}, finish_reason=None)
+                return _choice(index, delta={"reasoning_content": piece.text})
             case _:
                 return None
 
-    def last(self, reason: str) -> Json:
-        return _choice(delta={}, finish_reason=reason)
+    def empty(self, index: int) -> Json:
+        return _choice(index, delta={})
 
-    def whole(self, texts: list[tuple[str, str]], reason: str) -> Json:
-        message: Json = {"role": "assistant", "content": _joined(texts, PartKind.TEXT)}
-        reasoning = _joined(texts, PartKind.REASONING)
+    def last(self, index: int, reason: str) -> Json:
+        return _choice(index, finish_reason=reason, delta={})
+
+    def whole(self, index: int, pieces: Sequence[Piece], reason: str) -> Json:
+        text = _of(pieces, PartKind.TEXT)
+        message: Json = {"role": "assistant", "content": _joined(text), "refusal": None}
+        reasoning = _joined(_of(pieces, PartKind.REASONING))
         if reasoning:
             message["reasoning_content"] = reasoning
-        return _choice(message=message, finish_reason=reason)
+        logprobs = _chat_logprobs(text)
+        return _choice(index, finish_reason=reason, logprobs=logprobs, message=message)
 
 
 class CompletionShape:
@@ -75,104 +100,83 @@ class CompletionShape:
     object = "text_completion"
     id_prefix = "cmpl-"
 
-    def first(self) -> Json | None:
+    def first(self, index: int) -> Json | None:
         return None
 
-    def delta(self, text: str, part: Part | Open) -> Json | None:
-        return _choice(text=text, finish_reason=None) if part.kind == PartKind.TEXT else None
+    def delta(self, index: int, piece: Piece) -> Json | None:
+        if piece.kind != PartKind.TEXT:
+            return None
+        return _choice(index, logprobs=_completion_logprobs([piece]), text=piece.text)
 
-    def last(self, reason: str) -> Json:
-        return _choice(text="", finish_reason=reason)
+    def empty(self, index: int) -> Json:
+        return _choice(index, text="")
 
-    def whole(self, texts: list[tuple[str, str]], reason: str) -> Json:
-        return _choice(text=_joined(texts, PartKind.TEXT), finish_reason=reason)
+    def last(self, index: int, reason: str) -> Json:
+        return _choice(index, finish_reason=reason, text="")
 
-
-class ChunkFraming:
-    """Events of a `hold` attachment as OpenAI's chunks."""
-
-    def __init__(self, shape: Shape, head: Json, *, include_usage: bool) -> None:
-        self._shape = shape
-        self._head = {**head, "object": shape.chunk_object}
-        self._include_usage = include_usage
-        self._part: Part | Open | None = None
-
-    def preamble(self) -> bytes:
-        first = self._shape.first()
-        return b"" if first is None else self._chunk([first])
-
-    def encode(self, event: ServerEvent) -> bytes:
-        match event:
-            case Open() | Part():
-                self._part = event
-                return b""
-            case Commit():
-                assert self._part is not None
-                choice = self._shape.delta(event.text, self._part)
-                return b"" if choice is None else self._chunk([choice])
-            case Finish(reason=reason) if reason not in COMPLETE_REASONS:
-                return _data(error_shape(cut_short(reason)))
-            case Finish():
-                last = self._chunk([self._shape.last(event.reason)])
-                usage = self._chunk([], usage_shape(event.usage)) if self._include_usage else b""
-                return last + usage + DONE
-            case Error():
-                return _data(error_shape(as_request_error(event)))
-            case Heartbeat():
-                return b":\n\n"
-            case _:  # a `hold` attachment is sent nothing tentative
-                return b""
-
-    def _chunk(self, choices: list[Json], usage: Json | None = None) -> bytes:
-        chunk = {**self._head, "choices": choices}
-        if self._include_usage:
-            chunk["usage"] = usage
-        return _data(chunk)
+    def whole(self, index: int, pieces: Sequence[Piece], reason: str) -> Json:
+        text = _of(pieces, PartKind.TEXT)
+        logprobs = _completion_logprobs(text)
+        return _choice(index, finish_reason=reason, logprobs=logprobs, text=_joined(text))
 
 
-def error_shape(error: RequestError | BackendError) -> Json:
-    status = HTTP_STATUS[error.code]
+def usage_shape(usages: Sequence[Usage], per_prompt: int) -> Json:
+    """Of all choices, in order; a prompt counts once, however many choices it has."""
+    prompts = usages[::per_prompt]
+    prompt = sum(usage.prompt_tokens for usage in prompts)
+    completion = sum(usage.completion_tokens for usage in usages)
     return {
-        "error": {
-            "message": error.message,
-            "type": "server_error" if status >= 500 else "invalid_request_error",
-            "param": getattr(error, "param", None),
-            "code": error.code.value,
-        }
-    }
-
-
-def as_request_error(event: Error) -> RequestError:
-    known = {code.value: code for code in ErrorCode}
-    return RequestError(known.get(event.code, ErrorCode.ENGINE_FAILED), event.message)
-
-
-def cut_short(reason: str) -> RequestError:
-    return RequestError(
-        ErrorCode.ENGINE_FAILED, f"the answer is not complete: the stream ended with {reason!r}"
-    )
-
-
-def _choice(*, finish_reason: str | None, **content: Any) -> Json:
-    return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
-
-
-def _joined(texts: list[tuple[str, str]], kind: str) -> str:
-    return "".join(text for part_kind, text in texts if part_kind == kind)
-
-
-def usage_shape(usage: Usage) -> Json:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_prompt_tokens},
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {
+            "cached_tokens": sum(usage.cached_prompt_tokens for usage in prompts)
+        },
         "completion_tokens_details": {
-            "accepted_prediction_tokens": usage.accepted_tokens,
-            "rejected_prediction_tokens": usage.rejected_tokens,
+            "accepted_prediction_tokens": sum(usage.accepted_tokens for usage in usages),
+            "rejected_prediction_tokens": sum(usage.rejected_tokens for usage in usages),
         },
     }
 
 
-def _data(body: Json) -> bytes:
-    return b"data: " + msgspec.json.encode(body) + b"\n\n"
+def _choice(
+    index: int, *, finish_reason: str | None = None, logprobs: Json | None = None, **content: Any
+) -> Json:
+    return {"index": index, **content, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _of(pieces: Sequence[Piece], kind: str) -> list[Piece]:
+    return [piece for piece in pieces if piece.kind == kind]
+
+
+def _joined(pieces: Sequence[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def _chat_logprobs(pieces: Sequence[Piece]) -> Json | None:
+    if all(piece.scored is None for piece in pieces):
+        return None
+    content = [
+        {
+            "token": each.text,
+            "logprob": each.logprob,
+            # Which bytes a token has that completes no character is not known here.
+            "bytes": list(each.text.encode()) if each.text else None,
+            "top_logprobs": [],
+        }
+        for piece in pieces
+        for each in piece.scored or ()
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _completion_logprobs(pieces: Sequence[Piece]) -> Json | None:
+    if all(piece.scored is None for piece in pieces):
+        return None
+    scored = [each for piece in pieces for each in piece.scored or ()]
+    return {
+        "tokens": [each.text for each in scored],
+        "token_logprobs": [each.logprob for each in scored],
+        "top_logprobs": None,
+        "text_offset": [each.at for each in scored],
+    }

@@ -1,0 +1,119 @@
+"""The generations of one request, under way on one connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.transports.openai.shapes import Piece, Scored
+from protocol.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gateway.delivery import Attachment, Connection
+    from gateway.service import Gateway
+    from gateway.streams import Stream
+    from gateway.transports.openai.requests import Wanted
+    from protocol.events import Commit, Open, Part, ServerEvent
+    from protocol.requests import GenerationRequest
+
+
+class _Choice(NamedTuple):
+    stream: Stream
+    attachment: Attachment
+
+
+class Choices:
+    """One stream with one attachment per choice. None can be resumed, so none outlives it."""
+
+    def __init__(self, gateway: Gateway, connection: Connection) -> None:
+        self.connection = connection
+        self._gateway = gateway
+        self._choices: list[_Choice] = []
+
+    @classmethod
+    async def start(cls, gateway: Gateway, connection: Connection, wanted: Wanted) -> Choices:
+        """Raises RequestError or BackendError when one of them cannot be; then none is."""
+        choices = cls(gateway, connection)
+        try:
+            for request in wanted.choices:
+                await choices._add(request)
+        except BaseException:
+            choices.end()
+            raise
+        return choices
+
+    @property
+    def id(self) -> str:
+        return self._choices[0].stream.id
+
+    @property
+    def model(self) -> str:
+        return self._choices[0].stream.model
+
+    async def told(self) -> AsyncIterator[list[tuple[int, ServerEvent]]]:
+        """What each is owed, by index, until all have ended or the reader is gone."""
+        numbers = {choice.attachment: n for n, choice in enumerate(self._choices)}
+        while not all(attachment.closed for attachment in numbers):
+            if not (woken := await self.connection.woken()):
+                return
+            told = [
+                (number, event)
+                for attachment, number in numbers.items()
+                if attachment in woken
+                for event in attachment.collect()
+            ]
+            if told:
+                yield told
+
+    def end(self) -> None:
+        """Whatever still generates is cancelled, and nothing is kept. Idempotent."""
+        for choice in self._choices:
+            choice.attachment.leave()
+            self._gateway.streams.discard(choice.stream)
+
+    async def _add(self, request: GenerationRequest) -> None:
+        gateway, connection = self._gateway, self.connection
+        policy = gateway.policy(request.policy)
+        stream = await gateway.generate(request, connection.client.streams)
+        stream.is_kept = False
+        try:
+            attachment = stream.attach(
+                policy, connection=connection, unit=request.offsets, include=request.include
+            )
+        except RequestError:
+            gateway.streams.discard(stream)
+            raise
+        self._choices.append(_Choice(stream, attachment))
+
+
+class Reading:
+    """Follows one choice's events: which part its text belongs to, and which tokens it is made of.
+
+    Bounded by one token's text.
+    """
+
+    def __init__(self, *, logprobs: bool) -> None:
+        self._logprobs = logprobs
+        self._kind = ""
+        self._unscored = ""
+        """Committed text whose token is told with later text: a policy may cut within a token."""
+        self._scored_to = 0
+        """Code points of the part that told tokens are made of."""
+
+    def begin(self, part: Open | Part) -> None:
+        self._kind = part.kind
+        self._unscored, self._scored_to = "", 0
+
+    def piece(self, commit: Commit) -> Piece:
+        return Piece(self._kind, commit.text, self._scored(commit) if self._logprobs else None)
+
+    def _scored(self, commit: Commit) -> list[Scored]:
+        self._unscored += commit.text
+        scored: list[Scored] = []
+        for token in commit.tokens or ():
+            text, self._unscored = self._unscored[: token.n], self._unscored[token.n :]
+            if token.logprob is not None:
+                scored.append(Scored(text, token.logprob, self._scored_to))
+            self._scored_to += len(text)
+        return scored
