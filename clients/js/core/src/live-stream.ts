@@ -255,7 +255,8 @@ export class LiveStream implements Stream {
   }
 
   #aborted = (): void => {
-    if (this.#request !== null) this.#transport.cancel().catch(() => {});
+    // A request without an answer is withdrawn by leaving.
+    if (this.#request !== null && this.#id !== null) this.#transport.cancel().catch(() => {});
     const cause: unknown = this.#signal?.reason;
     this.fail(new WetinkError("aborted", "the caller aborted the stream", { cause }));
   };
