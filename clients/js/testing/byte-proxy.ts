@@ -7,7 +7,7 @@ export class ByteProxy {
   connections = 0;
   /** Where new connections go. */
   target: string;
-  readonly #cuts: readonly number[];
+  #cuts: readonly number[];
   readonly #server: Server;
   readonly #open = new Set<Socket>();
 
@@ -27,6 +27,13 @@ export class ByteProxy {
   /** Cuts every connection there is. */
   cut(): void {
     for (const socket of this.#open) socket.destroy();
+  }
+
+  /** Cuts every connection, and the next ones after so many bytes. */
+  cutNext(cuts: readonly number[]): void {
+    this.connections = 0;
+    this.#cuts = cuts;
+    this.cut();
   }
 
   async close(): Promise<void> {
