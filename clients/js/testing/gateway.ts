@@ -1,0 +1,65 @@
+/** A real gateway that plays traces, in its own process. */
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+/** Where `make` installs the command. */
+const WETINK = fileURLToPath(new URL("../../../.venv/bin/wetink", import.meta.url));
+const ADDRESS = / at (http:\S+)$/;
+/** A browser waits so long before it reconnects; the default of a second only makes tests slow. */
+const RETRY_S = "0.05";
+
+export type Trace = readonly object[];
+
+export class Gateway {
+  readonly url: string;
+  readonly #process: ChildProcess;
+  readonly #traces: string;
+
+  private constructor(url: string, process: ChildProcess, traces: string) {
+    this.url = url;
+    this.#process = process;
+    this.#traces = traces;
+  }
+
+  /** Serves each trace as a model of that name. */
+  static async start(traces: Readonly<Record<string, Trace>>): Promise<Gateway> {
+    const folder = mkdtempSync(join(tmpdir(), "wetink-traces-"));
+    for (const [name, trace] of Object.entries(traces)) {
+      writeFileSync(join(folder, `${name}.json`), JSON.stringify(trace));
+    }
+    const child = spawn(WETINK, ["serve", "--trace", folder, "--port", "0"], {
+      env: { ...process.env, WETINK_DELIVERY_RETRY_S: RETRY_S },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    for await (const line of createInterface({ input: child.stdout })) {
+      const url = ADDRESS.exec(line)?.[1];
+      if (url !== undefined) return new Gateway(url, child, folder);
+    }
+    throw new Error("the gateway ended before it served");
+  }
+
+  /** Starts a stream that nobody reads yet, and gives the path of its events. */
+  async generate(model: string): Promise<string> {
+    const answer = await fetch(`${this.url}/v1/streams`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ model, prompt: "hi" }),
+    });
+    if (answer.status !== 201) throw new Error(await answer.text());
+    const { events } = (await answer.json()) as { events: string };
+    return events;
+  }
+
+  /** `SIGKILL`: without a word to anybody, as in a power cut. */
+  async stop(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
+    const ended = new Promise((resolve) => this.#process.once("exit", resolve));
+    this.#process.kill(signal);
+    await ended;
+    rmSync(this.#traces, { recursive: true });
+  }
+}
