@@ -10,6 +10,7 @@ import msgspec
 from gateway.errors import HTTP_STATUS, ErrorBody
 from gateway.policies.resolve import short_forms
 from gateway.streams.snapshot import Snapshot
+from gateway.transports.openai.errors import OpenAIError
 from gateway.transports.openai.requests import ChatCompletionRequest, CompletionRequest
 from gateway.transports.streams import StreamCreated
 from protocol import cursor
@@ -71,6 +72,7 @@ def openapi_document(profiles: Iterable[str]) -> Json:
         ServerEvent,
         ChatCompletionRequest,
         CompletionRequest,
+        OpenAIError,
         Include,
         OffsetUnit,
     )
@@ -84,6 +86,8 @@ def openapi_document(profiles: Iterable[str]) -> Json:
     for form in components["GenerationRequest"]["properties"]["policy"]["anyOf"]:
         if form.get("type") == "string":
             form["pattern"] = policies
+    for name in ("ChatCompletionRequest", "CompletionRequest", "StreamOptions"):
+        _allow_null(components[name])
     components["OpenAIResponse"] = {
         "type": "object",
         "description": "As OpenAI documents it; `usage` counts drafted tokens as predictions.",
@@ -122,6 +126,13 @@ def _any_responses() -> Json:
     described = {name: _json(f"`{code}`", "ErrorBody") for name, code in _ANY_CODES.items()}
     about = "`invalid_value`: the header `Host` or `Origin` is not one this gateway answers to"
     return {"forbidden": _json(about, "ErrorBody"), **described}
+
+
+def _allow_null(body: Json) -> None:
+    """OpenAI's clients send null for what they leave out."""
+    for name, schema in body["properties"].items():
+        if name not in body.get("required", ()):
+            body["properties"][name] = {"anyOf": [schema, {"type": "null"}]}
 
 
 def _any_value(_type: type) -> Json:
@@ -199,7 +210,7 @@ def _openai_paths() -> Json:
                 "requestBody": _body(body),
                 "responses": {
                     "200": answer,
-                    **_errors(*_START_CODES, ErrorCode.ENGINE_FAILED),
+                    **_errors(*_START_CODES, ErrorCode.ENGINE_FAILED, body="OpenAIError"),
                 },
             }
         }
@@ -245,7 +256,9 @@ def _model_path() -> Json:
             "parameters": [name],
             "responses": {
                 "200": {"description": "The model", **answer},
-                **_errors(ErrorCode.UNKNOWN_MODEL, ErrorCode.ENGINE_UNAVAILABLE),
+                **_errors(
+                    ErrorCode.UNKNOWN_MODEL, ErrorCode.ENGINE_UNAVAILABLE, body="OpenAIError"
+                ),
             },
         }
     }
@@ -316,12 +329,12 @@ def _event_stream(description: str) -> Json:
     return {"description": description, "content": {"text/event-stream": {"itemSchema": item}}}
 
 
-def _errors(*codes: ErrorCode) -> Json:
+def _errors(*codes: ErrorCode, body: str = "ErrorBody") -> Json:
     """Responses by status, each naming its codes."""
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(HTTP_STATUS[code], []).append(code.value)
     return {
-        str(status): _json(" or ".join(f"`{name}`" for name in names), "ErrorBody")
+        str(status): _json(" or ".join(f"`{name}`" for name in names), body)
         for status, names in sorted(by_status.items())
     }

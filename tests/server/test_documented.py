@@ -28,7 +28,7 @@ TRACE = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 async def test_gateway_answers_as_its_document_says(tmp_path: Path) -> None:
     async with serving(ScriptedBackend({"trace": TRACE})) as (url, http):
         trying = await asyncio.create_subprocess_exec(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -184,5 +184,5 @@ class ChunkFraming:
         return _data(error_shape(error))
 
 
-def _data(body: dict[str, Any]) -> bytes:
+def _data(body: object) -> bytes:
     return b"data: " + msgspec.json.encode(body) + b"\n\n"

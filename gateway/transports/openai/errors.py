@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from gateway.errors import HTTP_STATUS, BackendError
 from gateway.responses import json_response, retry_headers
@@ -35,19 +37,30 @@ class UnsupportedError(RequestError):
         super().__init__(ErrorCode.INVALID_VALUE, f"{param}: {note}", param)
 
 
-def error_shape(error: RequestError | BackendError) -> dict[str, Any]:
+class OpenAIErrorDetail(msgspec.Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(msgspec.Struct, frozen=True):
+    """Body of a refusal, as OpenAI's clients read it."""
+
+    error: OpenAIErrorDetail
+
+
+def error_shape(error: RequestError | BackendError) -> OpenAIError:
     status = HTTP_STATUS[error.code]
     code = CODES.get(error.code, error.code.value)
-    return {
-        "error": {
-            "message": error.message,
-            "type": _TYPES.get(
-                status, "server_error" if status >= 500 else "invalid_request_error"
-            ),
-            "param": getattr(error, "param", None),
-            "code": "unsupported_parameter" if isinstance(error, UnsupportedError) else code,
-        }
-    }
+    return OpenAIError(
+        OpenAIErrorDetail(
+            message=error.message,
+            type=_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
+            param=getattr(error, "param", None),
+            code="unsupported_parameter" if isinstance(error, UnsupportedError) else code,
+        )
+    )
 
 
 def refused(error: RequestError | BackendError) -> Response:
