@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from gateway.responses import json_response
-from gateway.transports.requests import gateway_of
+from gateway.transports.requests import gateway_of, principal_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,7 +31,6 @@ async def readiness(request: Request) -> ASGIApp:
 async def models(request: Request) -> ASGIApp:
     """OpenAI's list, with what a drafting client wants to know besides."""
     gateway = gateway_of(request)
-    known = gateway.backend.models() if gateway.ready else []
     return json_response(
         {
             "object": "list",
@@ -44,7 +43,7 @@ async def models(request: Request) -> ASGIApp:
                     "context_length": model.context_length,
                     "drafters": model.drafters,
                 }
-                for model in known
+                for model in gateway.models(principal_of(request))
             ],
         }
     )

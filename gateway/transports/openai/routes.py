@@ -15,7 +15,7 @@ import msgspec
 from starlette.routing import Route
 
 from gateway.errors import HTTP_STATUS, BackendError
-from gateway.responses import json_response, retry_headers
+from gateway.responses import json_response, refusal_headers, retry_after
 from gateway.transports.openai.requests import (
     decode_chat,
     decode_completion,
@@ -91,9 +91,9 @@ class Collected:
     def _answer(self, ending: Finish | Error) -> Response:
         match ending:
             case Error():
-                return _refusal(as_request_error(ending))
+                return refusal(as_request_error(ending))
             case Finish(reason=reason) if reason not in COMPLETE_REASONS:
-                return _refusal(cut_short(reason))
+                return refusal(cut_short(reason))
             case Finish(reason=reason, usage=usage):
                 texts = [(part.kind, part.committed_text()) for part in self._stream.ledger.parts]
                 return json_response(
@@ -143,7 +143,7 @@ async def _run(
     gateway = gateway_of(request)
     connection = gateway.connection(request.scope)
     stream = await gateway.generate(
-        msgspec.structs.replace(wanted, policy=Hold()), connection.client.streams
+        msgspec.structs.replace(wanted, policy=Hold()), Hold(), connection.principal
     )
     stream.is_kept = False  # chunks carry no cursor
     try:
@@ -172,18 +172,23 @@ def _openai_errors(
         try:
             return await endpoint(request)
         except (RequestError, BackendError) as error:
-            return _refusal(error)
+            return refusal(error)
 
     return answered
 
 
-def _refusal(error: RequestError | BackendError) -> Response:
+def refusal(error: RequestError | BackendError) -> Response:
     status = HTTP_STATUS[error.code]
-    return json_response(error_shape(error), status, retry_headers(status))
+    return json_response(error_shape(error), status, refusal_headers(status, retry_after(error)))
+
+
+_CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+PATHS = frozenset({_CHAT, _COMPLETIONS, "/v1/models"})
+"""What OpenAI's clients ask for."""
 
 
 def routes() -> list[Route]:
     return [
-        Route("/v1/chat/completions", _openai_errors(chat_completions), methods=["POST"]),
-        Route("/v1/completions", _openai_errors(completions), methods=["POST"]),
+        Route(_CHAT, _openai_errors(chat_completions), methods=["POST"]),
+        Route(_COMPLETIONS, _openai_errors(completions), methods=["POST"]),
     ]
