@@ -168,6 +168,7 @@ class Engine:
             arrival=self._arrivals,
             max_draft=min(asked, self._config.draft_length) if drafter != "none" else 0,
             drafter=drafter,
+            salt=start.salt,
         )
         sequence.drafted = start.counts.drafted
         sequence.accepted = start.counts.accepted

@@ -119,7 +119,11 @@ class StreamRegistry:
         self._idle.clear()
         try:
             admission = await self._backend.generate(
-                stream.id, request, stream.accept, want_drafts=want_drafts
+                stream.id,
+                request,
+                stream.accept,
+                want_drafts=want_drafts,
+                tenant=principal.owner,
             )
         except BaseException:
             self._forget_live(stream, tokens=0)

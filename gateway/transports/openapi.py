@@ -239,11 +239,12 @@ def _meta_paths() -> Json:
         answer = {"content": {"application/json": {"schema": {"type": "object"}}}}
         statuses = ("200", *unready)
         responses = {status: {"description": summary, **answer} for status in statuses}
+        operation_object: Json = {"operationId": operation, "summary": summary}
         if key:
-            guard = {"responses": {**responses, **_errors(*_ACCESS_CODES)}}
+            operation_object["responses"] = {**responses, **_errors(*_ACCESS_CODES)}
         else:
-            guard = {"responses": responses, "security": []}
-        return {"get": {"operationId": operation, "summary": summary, **guard}}
+            operation_object |= {"responses": responses, "security": []}
+        return {"get": operation_object}
 
     return {
         "/v1/models": get("models", "Models that are served", key=True),

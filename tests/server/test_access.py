@@ -100,7 +100,7 @@ async def status_and_error(
         response = refused.value.response
         assert response.body is not None
         return response.status_code, json.loads(response.body)["error"], response.headers
-    body = {"prompt": "x", "messages": []} if method == "POST" else None
+    body: dict[str, object] | None = {"prompt": "x"} if method == "POST" else None
     answer = await served.http.request(method, path + query, headers=who.headers, json=body)
     return answer.status_code, answer.json()["error"], answer.headers
 
@@ -326,6 +326,13 @@ async def test_key_may_do_what_its_scope_says_and_no_more(served: Served, keys: 
             assert answer.status_code == status, policy
     answer = await served.http.post("/v1/streams", json={"prompt": "x"}, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "too_many_streams")
+
+
+async def test_every_key_has_caches_of_its_own(served: Served, keys: Keys) -> None:
+    streams = [await start(served, key) for key in (keys.alice, keys.bob, keys.alice)]
+    alice, bob, again = (served.backend.tenants[stream] for stream in streams)
+    assert alice == again != bob
+    assert "" not in (alice, bob)
 
 
 async def test_anyone_is_served_beside_keys_where_that_is_allowed(

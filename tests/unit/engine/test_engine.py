@@ -364,6 +364,38 @@ def test_cached_prompt_is_counted_in_whole_blocks(tiny: Path) -> None:
     assert second.cached_prompt == (second.prompt - 1) // 16 * 16 > 0
 
 
+def test_tenant_finds_nothing_of_another_in_the_prefix_cache(tiny: Path) -> None:
+    engine = engine_on(tiny)
+    prompt = "one two three " * 6
+
+    def look(salt: bytes) -> tuple[int, list[int]]:
+        """Cached tokens, and the rows of every step: what somebody with a watch could tell."""
+        rows: list[int] = []
+        engine.add(request("s", prompt, max_tokens=4, salt=salt, drafter="none"))
+        cached = 0
+        while engine.has_work:
+            before = [each.computed for each in scheduler_of(engine).sequences()]
+
+            def emit(step: Step) -> None:
+                nonlocal cached
+                for _, event in step.events:
+                    if isinstance(event, Finished):
+                        cached = event.counts.cached_prompt
+
+            engine.step(emit)
+            after = [each.computed for each in scheduler_of(engine).sequences()]
+            rows += [now - then for then, now in zip(before, after, strict=False)]
+        return cached, rows
+
+    fresh = look(b"alice")
+    assert fresh[0] == 0
+    assert look(b"bob") == fresh
+    assert look(b"") == fresh
+    cached, rows = look(b"alice")
+    assert cached > 0
+    assert rows != fresh[1]
+
+
 def test_confidences_of_a_draft_are_chances(engine: Engine) -> None:
     engine.add(request("s", PROMPT, drafter="model", max_tokens=20, ignore_eos=True))
     seen = 0
