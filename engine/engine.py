@@ -155,6 +155,7 @@ class Engine:
             arrival=self._arrivals,
             max_draft=min(asked, self._config.draft_length) if drafter != OFF else 0,
             drafter=drafter,
+            salt=start.salt,
         )
         sequence.drafted = start.counts.drafted
         sequence.accepted = start.counts.accepted

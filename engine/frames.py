@@ -191,6 +191,8 @@ class Start(_Frame, frozen=True, tag="start"):
     """How many code points of text the committed tokens have already put into the ledger."""
     counts: TokenCounts = TokenCounts()
     """Of a continued stream: what earlier engines drafted, accepted and took steps for."""
+    salt: bytes = b""
+    """The tenant's: what a stream leaves in caches is found by streams of the same salt alone."""
 
 
 class Cancel(_Frame, frozen=True, tag="cancel"):

@@ -12,12 +12,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from gateway.access import read_keys
+from gateway.access.access import are_keys_needed
+from gateway.access.hosts import Hosts
 from gateway.errors import BackendError
-from gateway.middleware import BodyLimit, Doorkeeper, allowed_hosts_for
+from gateway.middleware import BodyLimit, Doorkeeper, Gate
 from gateway.responses import error_response, refusal_response
 from gateway.service import Gateway
-from gateway.transports import documents, pages, status, streams, ws
+from gateway.transports import documents, pages, status, streams, tickets, ws
 from gateway.transports.openai import routes as openai
+from gateway.transports.openai.errors import refused as openai_refused
 from gateway.transports.requests import LAST_EVENT_ID
 from protocol.errors import ErrorCode, RequestError
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from starlette.requests import Request
+    from starlette.types import Scope
 
     from gateway.backends.base import Backend
     from gateway.clock import Clock
@@ -37,7 +42,8 @@ def create_app(
     """`backend` is started when the application is, and stopped with it.
 
     `make_clock` is called on the event loop; None: the loop's own clock. The `Gateway` is
-    `app.state.gateway` once the application has started.
+    `app.state.gateway` once the application has started. Raises ConfigError where the keys cannot
+    be read.
     """
 
     @asynccontextmanager
@@ -51,10 +57,12 @@ def create_app(
             await gateway.stop()
 
     server = config.server
+    keys_needed = are_keys_needed(config, read_keys(config.access))
     return Starlette(
         routes=[
             *streams.routes(),
             *ws.routes(),
+            *tickets.routes(),
             *openai.routes(),
             *status.routes(),
             *documents.routes(),
@@ -72,14 +80,15 @@ def create_app(
                     "Authorization",
                     *openai.REQUEST_HEADERS,
                 ],
-                expose_headers=["Location", "Content-Location", "Retry-After"],
+                expose_headers=["Location", "Content-Location", "Retry-After", "WWW-Authenticate"],
             ),
             Middleware(
                 Doorkeeper,
-                allowed_hosts=allowed_hosts_for(server.host, server.allowed_hosts),
+                hosts=Hosts(server.host, server.allowed_hosts, keys_needed=keys_needed),
                 allowed_origins=server.allowed_origins,
             ),
-            Middleware(BodyLimit, max_bytes=config.limits.body_bytes),
+            Middleware(Gate, refusal=_not_let_in),
+            Middleware(BodyLimit),
         ],
         exception_handlers={
             RequestError: _refused,
@@ -95,15 +104,22 @@ async def _refused(_request: Request, error: Exception) -> Response:
     return refusal_response(cast("RequestError | BackendError", error))
 
 
+def _not_let_in(scope: Scope, error: RequestError) -> Response:
+    """The gate's answer, in the shape of the interface that was asked."""
+    return (openai_refused if openai.owns(scope["path"]) else refusal_response)(error)
+
+
 async def _not_routed(request: Request, error: Exception) -> Response:
     """404 and 405 of the router."""
     not_routed = cast("HTTPException", error)
+    path = request.url.path
     if not_routed.status_code == 405:
         allowed = (not_routed.headers or {}).get("Allow", "")
         response = error_response(ErrorCode.METHOD_NOT_ALLOWED, f"allowed methods here: {allowed}")
         response.headers["Allow"] = allowed
         return response
-    return error_response(ErrorCode.NOT_FOUND, f"there is nothing at {request.url.path[:200]}")
+    missing = RequestError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:200]}")
+    return _not_let_in(request.scope, missing)
 
 
 async def _hung_up(_request: Request, _error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""The `wetink` command: serve, stream, pull, version."""
+"""The `wetink` command: serve, stream, pull, keys, version."""
 
 from __future__ import annotations
 
@@ -68,19 +68,28 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(argv: Sequence[str]) -> int:
     import uvloop
 
+    from gateway.access import read_keys, require_guard
     from gateway.server import bind, serve
 
     options = _serve_parser().parse_args(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = _load_config(options)
+    require_guard(config, read_keys(config.access))
     try:
         # Found out before a model is fetched and loaded, not after.
         bind(config).close()
     except ConfigError as error:
         raise ConfigError(f"{error} (choose another with --port or --host)") from error
     backend = _backend(config)
-    uvloop.run(serve(config, backend, lambda url: _announce(url, backend)))
+    uvloop.run(
+        serve(
+            config,
+            backend,
+            lambda url: _announce(url, backend),
+            reread=lambda: _load_config(options),
+        )
+    )
     return EXIT_OK
 
 
@@ -107,6 +116,8 @@ def _serve_parser() -> argparse.ArgumentParser:
     add("--host", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, help="port to listen on; 0: any free one (default: 8000)")
     add("--config", type=Path, metavar="FILE", help="TOML file; options given here win over it")
+    add("--keys-file", metavar="FILE", help="keys that let in (default: those of `wetink keys`)")
+    add("--allow-anyone", action="store_true", default=None, help="serve requests without a key")
     add("--backend", choices=["local", "scripted"], help="source of tokens (default: local)")
     add("--trace", metavar="PATH", help="play this trace file, or folder of them; no model is used")
     engine = parser.add_argument_group("engine (local backend)")
@@ -134,6 +145,8 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
     given = {
         "server.host": options.host,
         "server.port": options.port,
+        "access.keys_file": options.keys_file,
+        "access.allow_anyone": options.allow_anyone,
         "backend.kind": backend,
         "backend.traces": options.trace,
     }
@@ -228,6 +241,12 @@ def _stream(argv: Sequence[str]) -> int:
     return terminal.main(argv)
 
 
+def _keys(argv: Sequence[str]) -> int:
+    from gateway.access import command
+
+    return command.main(argv)
+
+
 def _version(argv: Sequence[str]) -> int:
     argparse.ArgumentParser(prog="wetink version").parse_args(argv)
     version = importlib.metadata.version("wetink")
@@ -249,5 +268,6 @@ COMMANDS = {
     "serve": Command(_serve, "start the gateway and its engine"),
     "stream": Command(_stream, "generate text at a running gateway and watch it"),
     "pull": Command(_pull, "fetch and convert the embedded model"),
+    "keys": Command(_keys, "make, list and revoke keys"),
     "version": Command(_version, "print the version"),
 }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "WETINK_"
 
-_Positive: TypeAlias = Annotated[int, Meta(ge=1)]
+Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 _Seconds: TypeAlias = Annotated[float, Meta(gt=0.0)]
 
 
@@ -44,7 +44,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     own origin, and programs, which send no Origin, always may."""
     allowed_hosts: list[str] | None = None
     """Names the `Host` header may have ("*": any). None: on a loopback address only loopback names,
-    which keeps a hostile page from reaching the gateway by rebinding its own name; else any."""
+    which keeps a hostile page from reaching the gateway by rebinding its own name; else any where
+    keys are needed, and where none are, addresses and this machine's own name."""
     drain_s: Annotated[float, Meta(ge=0.0)] = 20.0
     """How long live streams may go on after a SIGTERM. SIGINT, and a second SIGTERM, end them at
     once."""
@@ -53,33 +54,67 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     access_log: bool = False
 
 
+class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may use the gateway."""
+
+    keys_file: str | None = None
+    """Where `wetink keys` keeps the keys. None: wetink/keys.json in the user's configuration folder
+    (XDG_CONFIG_HOME). Where there is such a file keys are needed, on loopback addresses as well."""
+    allow_anyone: bool = False
+    """Whether requests without a key are served, on whatever address."""
+    ticket_secret_file: str | None = None
+    """A file with 32 bytes or more that tickets are signed with, for several gateways behind one
+    name. None: drawn at the start."""
+    ticket_s: _Seconds = 300.0
+    """How long a ticket is good that asks for nothing else."""
+    longest_ticket_s: _Seconds = 3600.0
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of everything a client could make grow."""
 
-    body_bytes: _Positive = 2 * 1024 * 1024
+    body_bytes: Positive = 2 * 1024 * 1024
     """Largest request body, and largest WebSocket message."""
-    header_bytes: _Positive = 32 * 1024
+    header_bytes: Positive = 32 * 1024
     """Request line and headers together; more is refused with `headers_too_large`."""
-    headers: _Positive = 100
+    headers: Positive = 100
     receive_s: _Seconds = 30.0
     """How long a whole request, headers and body, may take to arrive."""
-    live_streams: _Positive = 256
+    idle_s: Annotated[int, Meta(ge=1)] = 5
+    """How long a connection may stay open between two requests."""
+    connections: Positive = 4096
+    """Open at once; one more is refused with `too_many_connections`."""
+    connections_per_address: Positive | None = 512
+    connections_per_key: Positive | None = 1024
+    """Requests being answered and WebSockets open with one key."""
+    live_streams: Positive = 256
     """Streams generating at once; one more is refused with `too_many_streams`."""
-    streams_per_socket: _Positive = 64
+    streams_per_socket: Positive = 64
     """Of these, started over one WebSocket."""
-    streams_per_address: _Positive = 64
+    streams_per_address: Positive = 64
     """Of these, started from one client address (IPv6: one /64)."""
-    kept_streams: _Positive = 1024
+    streams_per_key: Positive | None = 128
+    requests_per_minute_per_address: Positive | None = 1200
+    """Requests and starts on a WebSocket; more are refused with `rate_limited`."""
+    requests_per_minute_per_key: Positive | None = None
+    tokens_per_minute_per_address: Positive | None = None
+    """Of prompts and answers together. `max_tokens` of a stream count until it ends."""
+    tokens_per_minute_per_key: Positive | None = None
+    messages_per_minute_per_socket: Positive | None = 6000
+    """Messages that a client may send over one WebSocket."""
+    wrong_keys_per_minute_per_address: Positive | None = 30
+    kept_streams: Positive = 1024
     """Finished streams kept for resumes; the oldest go first."""
-    kept_bytes: _Positive = 64 * 1024 * 1024
+    kept_bytes: Positive = 64 * 1024 * 1024
     """Memory that they take together; the oldest go first."""
-    attachments_per_stream: _Positive = 64
-    attachments_per_socket: _Positive = 256
-    attachments_per_address: _Positive = 1024
+    attachments_per_stream: Positive = 64
+    attachments_per_socket: Positive = 256
+    attachments_per_address: Positive = 1024
+    attachments_per_key: Positive | None = 2048
     exempt_addresses: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks the limits per address do not apply to: proxies, as everybody behind one has its
     address."""
-    unsent_bytes: _Positive = 256 * 1024
+    unsent_bytes: Positive = 256 * 1024
     """Committed text that may wait behind a reader's jammed connection; more ends the attachment
     with `slow_reader`."""
 
@@ -115,7 +150,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Trace file or folder of traces of the scripted backend; None: the sample that is built in."""
     speed: Annotated[float, Meta(gt=0.0)] = 1.0
     """Factor on the scripted backend's pace."""
-    repeat: _Positive = 1
+    repeat: Positive = 1
     """How often the scripted backend plays a trace in one stream."""
 
 
@@ -168,6 +203,7 @@ class SupervisionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerConfig = ServerConfig()
+    access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     policies: PoliciesConfig = PoliciesConfig()

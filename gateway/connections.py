@@ -12,13 +12,17 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from gateway.delivery.connection import ABORT_EXTENSION
 from gateway.errors import HTTP_STATUS, error_body
-from protocol.errors import ErrorCode
+from gateway.responses import refusal_headers
+from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from gateway.access import Quota
+    from gateway.access.accounts import Addresses
     from gateway.config import LimitsConfig
 
 LINGER_S = 2.0
@@ -26,12 +30,46 @@ LINGER_S = 2.0
 connection and lose the answer on its way (RFC 9112, section 9.6)."""
 
 
+class Bounds:
+    """The limits of a server's connections, and the connections that there are: a bounded number
+    altogether, and from each address.
+    """
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self.limits = limits
+        """May be replaced."""
+        self.addresses: Addresses | None = None
+        """Where they are counted by address."""
+        self._open: dict[asyncio.BaseTransport, Quota | None] = {}
+
+    def enter(self, transport: asyncio.BaseTransport, scope: Mapping[str, Any]) -> None:
+        """A connection begins; `scope`: what ASGI will say of it.
+
+        Raises RequestError (`too_many_connections`).
+        """
+        most = self.limits.connections
+        if len(self._open) >= most:
+            raise RequestError(
+                ErrorCode.TOO_MANY_CONNECTIONS, f"{most} connections are open already; try again"
+            )
+        quota = None if self.addresses is None else self.addresses.of(scope).connections
+        if quota is not None:
+            quota.take()
+        self._open[transport] = quota
+
+    def leave(self, transport: asyncio.BaseTransport) -> None:
+        """It has ended. Idempotent."""
+        quota = self._open.pop(transport, None)
+        if quota is not None:
+            quota.give()
+
+
 class HttpProtocol(HttpToolsProtocol):
     """Bounds headers and the time a request takes to arrive; lets the application cut a connection
     whose reader is stuck (`Connection.abort`).
     """
 
-    limits: LimitsConfig  # set by `http_protocol`
+    bounds: Bounds  # set by `protocols`
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,9 +86,14 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
         self._arm()
+        try:
+            self.bounds.enter(transport, {"client": self.client})
+        except RequestError as error:
+            self._refuse(error.code, error.message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self.bounds.leave(self.transport)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -63,7 +106,7 @@ class HttpProtocol(HttpToolsProtocol):
         # What a header that does not end has grown to is known to the parser alone.
         if was_in_head and self._in_head and not self._refused:
             self._head_bytes += len(data)
-            if self._head_bytes > self.limits.header_bytes:
+            if self._head_bytes > self.bounds.limits.header_bytes:
                 self._refuse(ErrorCode.HEADERS_TOO_LARGE, self._headers_message)
 
     def on_message_begin(self) -> None:
@@ -102,14 +145,17 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def _headers_message(self) -> str:
         return (
-            f"a request may have at most {self.limits.headers} headers and "
-            f"{self.limits.header_bytes} bytes of request line and headers"
+            f"a request may have at most {self.bounds.limits.headers} headers and "
+            f"{self.bounds.limits.header_bytes} bytes of request line and headers"
         )
 
     def _count(self, size: int) -> None:
         """Raises, which ends the parsing, when there is too much of it."""
         self._size += size
-        if self._size > self.limits.header_bytes or len(self.headers) > self.limits.headers:
+        if (
+            self._size > self.bounds.limits.header_bytes
+            or len(self.headers) > self.bounds.limits.headers
+        ):
             self._refusal = (ErrorCode.HEADERS_TOO_LARGE, self._headers_message)
             raise ValueError(self._headers_message)
 
@@ -123,7 +169,7 @@ class HttpProtocol(HttpToolsProtocol):
         return self.cycle
 
     def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.limits.receive_s, self._time_out)
+        self._deadline = self.loop.call_later(self.bounds.limits.receive_s, self._time_out)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -132,7 +178,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _time_out(self) -> None:
         self._deadline = None
-        seconds = self.limits.receive_s
+        seconds = self.bounds.limits.receive_s
         self._refuse(ErrorCode.REQUEST_TIMEOUT, f"a request must arrive whole within {seconds:g} s")
 
     def _refuse(self, code: ErrorCode, message: str) -> None:
@@ -149,27 +195,36 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         body = error_body(code, message)
         status = HTTPStatus(HTTP_STATUS[code])
-        self.transport.write(
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"connection: close\r\n\r\n%b" % (status.value, status.phrase.encode(), len(body), body)
-        )
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "connection": "close",
+            **(refusal_headers(status.value) or {}),
+        }
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.abort)
-
-
-def http_protocol(bounds: LimitsConfig) -> type[HttpProtocol]:
-    """The protocol with these limits; uvicorn takes a class."""
-
-    class Bounded(HttpProtocol):
-        limits = bounds
-
-    return Bounded
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Lets the application cut a connection whose reader is stuck."""
 
+    bounds: Bounds  # set by `protocols`
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.bounds.leave(self.transport)
+        super().connection_lost(exc)
+
     async def run_asgi(self) -> None:
         extensions: Any = self.scope.setdefault("extensions", {})
         extensions[ABORT_EXTENSION] = {"abort": self.transport.abort}
         await super().run_asgi()
+
+
+def protocols(bounds: Bounds) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    """Both protocols within these bounds; uvicorn takes classes."""
+    http = type("BoundedHttp", (HttpProtocol,), {"bounds": bounds})
+    websocket = type("BoundedWebSocket", (WebSocketProtocol,), {"bounds": bounds})
+    return http, websocket

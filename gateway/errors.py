@@ -48,6 +48,8 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.BODY_TOO_LARGE: 413,
     ErrorCode.HEADERS_TOO_LARGE: 431,
     ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.FORBIDDEN: 403,
     ErrorCode.UNKNOWN_MODEL: 404,
     ErrorCode.UNKNOWN_STREAM: 404,
     ErrorCode.UNKNOWN_REF: 404,
@@ -62,6 +64,8 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.UNKNOWN_EPOCH: 410,
     ErrorCode.STREAM_EXPIRED: 410,
     ErrorCode.TOO_MANY_STREAMS: 429,
+    ErrorCode.TOO_MANY_CONNECTIONS: 429,
+    ErrorCode.RATE_LIMITED: 429,
     ErrorCode.OVERLOADED: 503,
     ErrorCode.SLOW_READER: 503,
     ErrorCode.ENGINE_UNAVAILABLE: 503,
@@ -76,6 +80,8 @@ HTTP_STATUS: dict[ErrorCode, int] = {
 RETRYABLE = frozenset(
     {
         ErrorCode.TOO_MANY_STREAMS,
+        ErrorCode.TOO_MANY_CONNECTIONS,
+        ErrorCode.RATE_LIMITED,
         ErrorCode.OVERLOADED,
         ErrorCode.ENGINE_UNAVAILABLE,
         ErrorCode.SHUTTING_DOWN,
@@ -85,7 +91,8 @@ RETRYABLE = frozenset(
 """Codes after which the same request may succeed a little later."""
 
 RETRY_AFTER_S = 1
-"""`Retry-After` of 429 and 503: capacity comes back in seconds, not minutes."""
+"""`Retry-After` of 429 and 503 where nothing better is known: capacity comes back in seconds, not
+minutes."""
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,16 +22,36 @@ def json_response(
     return Response(content, status, headers, media_type="application/json")
 
 
-def error_response(code: ErrorCode, message: str, param: str | None = None) -> Response:
+def error_response(
+    code: ErrorCode,
+    message: str,
+    param: str | None = None,
+    *,
+    retry_after_s: float | None = None,
+) -> Response:
     status = HTTP_STATUS[code]
-    return json_response(error_body(code, message, param), status, retry_headers(status))
+    headers = refusal_headers(status, retry_after_s)
+    return json_response(error_body(code, message, param), status, headers)
 
 
 def refusal_response(error: RequestError | BackendError) -> Response:
     """The answer to a request that cannot be served."""
-    return error_response(error.code, error.message, getattr(error, "param", None))
+    param = getattr(error, "param", None)
+    return error_response(error.code, error.message, param, retry_after_s=retry_after(error))
 
 
-def retry_headers(status: int) -> dict[str, str] | None:
-    """When to come back, for statuses after which that helps."""
-    return {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else None
+def retry_after(error: RequestError | BackendError) -> float | None:
+    """Seconds until the same request may be served, where that is known."""
+    return getattr(error, "retry_after_s", None)
+
+
+def refusal_headers(status: int, retry_after_s: float | None = None) -> dict[str, str] | None:
+    """When to come back, for statuses after which that helps; with 401, how to say who one is."""
+    match status:
+        case 401:
+            return {"WWW-Authenticate": 'Bearer realm="wetink"'}
+        case 429 | 503:
+            seconds = RETRY_AFTER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))
+            return {"Retry-After": str(seconds)}
+        case _:
+            return None

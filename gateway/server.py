@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import signal
 import socket
 import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import uvicorn
 
+from gateway.access import read_keys, require_guard
 from gateway.app import create_app
-from gateway.connections import WebSocketProtocol, http_protocol
+from gateway.connections import Bounds, protocols
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,9 +29,12 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig, ServerConfig
     from gateway.service import Gateway
 
+logger = logging.getLogger("wetink.server")
+
 WS_PING_S = 20.0
 """A WebSocket peer that answers no ping for so long is gone."""
 BACKLOG = 1024
+Reread: TypeAlias = "Callable[[], GatewayConfig]"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -37,11 +42,21 @@ class Server(uvicorn.Server):
     """Tells the gateway before it waits for connections, so that there is an end to wait for."""
 
     def __init__(
-        self, app: Starlette, config: uvicorn.Config, settings: ServerConfig, *, signals: bool
+        self,
+        app: Starlette,
+        config: uvicorn.Config,
+        settings: ServerConfig,
+        bounds: Bounds,
+        *,
+        signals: bool,
+        reread: Reread | None,
     ) -> None:
+        """`reread`: gives the configuration as it is now, or raises ConfigError."""
         super().__init__(config)
         self._app = app
         self._settings = settings
+        self._bounds = bounds
+        self._reread = reread
         self._signals = signals
         self._listening = asyncio.Event()
         self._drains = False
@@ -64,6 +79,7 @@ class Server(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_reload)
         try:
             yield
         finally:
@@ -78,8 +94,33 @@ class Server(uvicorn.Server):
         self._drains = True
         self.should_exit = True
 
+    def reload(self) -> None:
+        """Keys, limits and profiles as they are configured now; where they cannot be used, the old
+        ones stay and the log says why.
+        """
+        if self._reread is None:
+            return
+        try:
+            config = self._reread()
+            self.gateway.reload(config)
+        except ConfigError as error:
+            logger.error("reload refused, nothing has changed: %s", error)
+            return
+        self._bounds.limits = config.limits
+        self.config.ws_max_size = config.limits.body_bytes
+        self.config.timeout_keep_alive = config.limits.idle_s
+        logger.info("reloaded keys, limits and profiles; other settings need a restart")
+
+    def _handle_reload(self, _sig: int, _frame: FrameType | None) -> None:
+        asyncio.get_running_loop().call_soon_threadsafe(self._reload_when_up)
+
+    def _reload_when_up(self) -> None:
+        if self._listening.is_set():
+            self.reload()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._bounds.addresses = self.gateway.access.addresses
         self._listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -108,14 +149,19 @@ def make_server(
     make_clock: Callable[[], Clock] | None = None,
     *,
     signals: bool = True,
+    reread: Reread | None = None,
 ) -> Server:
-    """`signals`: whether SIGINT and SIGTERM end the server."""
+    """`signals`: whether SIGINT and SIGTERM end the server, and SIGHUP makes it take over what
+    `reread` gives.
+    """
     settings = config.server
+    bounds = Bounds(config.limits)
+    http, websocket = protocols(bounds)
     app = create_app(config, backend, make_clock)
     uvicorn_config = uvicorn.Config(
         app,
-        http=http_protocol(config.limits),
-        ws=WebSocketProtocol,
+        http=http,
+        ws=websocket,
         ws_max_size=config.limits.body_bytes,
         ws_ping_interval=WS_PING_S,
         ws_ping_timeout=WS_PING_S,
@@ -126,13 +172,17 @@ def make_server(
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=config.limits.idle_s,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
     )
-    return Server(app, uvicorn_config, settings, signals=signals)
+    return Server(app, uvicorn_config, settings, bounds, signals=signals, reread=reread)
 
 
 def bind(config: GatewayConfig) -> socket.socket:
-    """A listening socket. Raises ConfigError when the address is not available."""
+    """A listening socket. Raises ConfigError when the address is not available, or would let in
+    anybody, or nobody, without the operator's having said so.
+    """
+    require_guard(config, read_keys(config.access))
     host, port = config.server.host, config.server.port
     listener: socket.socket | None = None
     try:
@@ -160,13 +210,15 @@ async def serve(
     config: GatewayConfig,
     backend: Backend,
     on_ready: Callable[[str], None] | None = None,
+    reread: Reread | None = None,
 ) -> None:
-    """Serves until a signal comes. `on_ready` is called with the URL once requests can be served.
+    """Serves until a signal comes. `on_ready` is called with the URL once requests can be served;
+    `reread` on SIGHUP, to take over keys, limits and profiles of what it gives.
 
     Raises ConfigError when it cannot listen there, BackendError when the backend cannot start.
     """
     listener = bind(config)
-    server = make_server(config, backend)
+    server = make_server(config, backend, reread=reread)
     watcher = asyncio.create_task(_watch_start(server, url_of(listener), on_ready))
     try:
         await server.serve(sockets=[listener])

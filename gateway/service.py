@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gateway.access import Access, read_keys
 from gateway.clock import Clock, LoopClock
 from gateway.config import GatewayConfig, profiles_of
-from gateway.delivery import Clients, Connection
+from gateway.delivery import Connection
 from gateway.errors import BackendError
-from gateway.policies import SpecPolicy, resolve_policy
+from gateway.policies import SpecPolicy
 from gateway.streams import Stream, StreamRegistry
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gateway.access import Claim, Principal
     from gateway.backends.base import Backend, ModelInfo
-    from gateway.delivery import Quota
     from protocol.requests import GenerationRequest, PolicySpec
 
 logger = logging.getLogger("wetink.gateway")
 
+PRINCIPAL = "wetink.principal"
+"""Where an ASGI scope says who it comes from."""
 SEED_BITS = 53
 """A drawn seed survives a reader whose only number type is a double, so it can be sent back."""
 
@@ -35,6 +38,7 @@ class Gateway:
     """What the transports share. Made on the running event loop."""
 
     def __init__(self, config: GatewayConfig, backend: Backend, clock: Clock | None = None) -> None:
+        """Raises ConfigError where the keys cannot be read."""
         self.config = config
         self.backend = backend
         self.clock: Clock = clock or LoopClock()
@@ -47,8 +51,10 @@ class Gateway:
             limits=config.limits,
             delivery=config.delivery,
         )
-        self.clients = Clients(config.limits)
         self.wall_clock = time.time
+        self.access = Access(
+            config, read_keys(config.access), now=self.clock.now, wall_clock=self.wall_clock
+        )
         self.started_at = int(self.wall_clock())
         self.start_failure: BackendError | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -118,12 +124,30 @@ class Gateway:
         if self._starting is not None:
             await asyncio.wait([self._starting])
 
-    def policy(self, wanted: PolicySpec | str | None) -> PolicySpec:
-        """Raises RequestError naming what is allowed."""
-        return resolve_policy(wanted, self.profiles, self.config.policies.default)
+    def reload(self, config: GatewayConfig) -> None:
+        """Keys, limits and profiles are those of `config` from now on, the rest stays.
 
-    def model(self, name: str | None) -> ModelInfo:
-        """The model called `name`; None means the backend's first.
+        Raises ConfigError, and then nothing has changed.
+        """
+        keys = read_keys(config.access)
+        self.config = msgspec.structs.replace(
+            self.config, limits=config.limits, policies=config.policies
+        )
+        self.profiles = profiles_of(config.policies)
+        self.streams.limits = config.limits
+        self.streams.revoke(self.access.change(config, keys))
+
+    def policy(self, wanted: PolicySpec | str | None, principal: Principal) -> PolicySpec:
+        """Raises RequestError naming what is allowed."""
+        return principal.policy(wanted, self.profiles, self.config.policies.default)
+
+    def models(self, principal: Principal) -> list[ModelInfo]:
+        """Those that the principal may use; none while the backend is not ready."""
+        known = self.backend.models() if self.backend.ready else []
+        return [model for model in known if principal.may_use(model.id)]
+
+    def model(self, name: str | None, principal: Principal) -> ModelInfo:
+        """The model called `name`; None means the first that the principal may use.
 
         Raises RequestError, or BackendError while there is none.
         """
@@ -136,10 +160,14 @@ class Gateway:
                 raise self.start_failure
             what = "engine is restarting" if self.status == "restarting" else "model is loading"
             raise BackendError(f"the {what}", retryable=True)
-        models = self.backend.models()
+        models = self.models(principal)
         for model in models:
             if name is None or model.id == name:
                 return model
+        if not models:
+            raise RequestError(
+                ErrorCode.FORBIDDEN, "this key may use none of the models served here", "model"
+            )
         known = ", ".join(model.id for model in models)
         raise RequestError(
             ErrorCode.UNKNOWN_MODEL,
@@ -148,18 +176,29 @@ class Gateway:
         )
 
     def connection(self, scope: Mapping[str, Any]) -> Connection:
-        """The connection that an ASGI `scope` is about."""
-        return Connection(self.clock, scope, self.clients.of(scope))
+        """The connection that an ASGI `scope` is about, which has passed the gate."""
+        return Connection(self.clock, scope, scope[PRINCIPAL])
 
-    async def generate(self, request: GenerationRequest, *quotas: Quota) -> Stream:
-        """Begins a generation, which counts against `quotas` until it ends.
+    async def generate(
+        self, request: GenerationRequest, policy: PolicySpec, principal: Principal, *claims: Claim
+    ) -> Stream:
+        """Begins a generation, which takes what its principal may have, and `claims`, until it
+        ends. `policy`: of its first attachment.
 
         Raises RequestError or BackendError when it cannot be.
         """
-        seed = secrets.randbits(SEED_BITS) if request.seed is None else request.seed
-        resolved = msgspec.structs.replace(request, model=self.model(request.model).id, seed=seed)
-        policy = SpecPolicy(self.policy(request.policy), request.offsets)
-        return await self.streams.start(resolved, quotas, want_drafts=policy.wants_drafts)
+        resolved = msgspec.structs.replace(
+            request,
+            model=self.model(request.model, principal).id,
+            seed=secrets.randbits(SEED_BITS) if request.seed is None else request.seed,
+            priority=principal.priority(request),
+        )
+        return await self.streams.start(
+            resolved,
+            principal,
+            [*claims, *principal.claims(request)],
+            want_drafts=SpecPolicy(policy, request.offsets).wants_drafts,
+        )
 
     async def _start_backend(self) -> None:
         try:

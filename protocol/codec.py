@@ -5,6 +5,7 @@ section 7.1).
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -92,6 +93,16 @@ def decode_request(body: bytes) -> GenerationRequest:
     _require_one_input(request, "")
     _require_token_ids(request, "")
     return request
+
+
+def decode_body(data: bytes, wanted: type[T]) -> T:
+    """The JSON body of any other request.
+
+    Raises RequestError, naming the field and what is allowed.
+    """
+    body = _decode(data, partial(msgspec.json.decode, type=wanted), msgspec.json.decode, wanted)
+    refuse_repeated_names_json(data)
+    return body
 
 
 def _decode_event(

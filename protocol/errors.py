@@ -22,6 +22,8 @@ class ErrorCode(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     HEADERS_TOO_LARGE = "headers_too_large"
     REQUEST_TIMEOUT = "request_timeout"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_STREAM = "unknown_stream"
     UNKNOWN_REF = "unknown_ref"
@@ -38,6 +40,8 @@ class ErrorCode(StrEnum):
     STREAM_EXPIRED = "stream_expired"
     # capacity and failures
     TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     SLOW_READER = "slow_reader"
     ENGINE_UNAVAILABLE = "engine_unavailable"
@@ -58,13 +62,22 @@ class RequestError(WetinkError):
     """A user's mistake, with the field it is about and what would be allowed.
 
     `param` is a dotted path into the request ("policy.unit"), or None when no field is at fault.
+    `retry_after_s`: after how many seconds the same request may be served, where that is known.
     """
 
-    def __init__(self, code: ErrorCode, message: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        param: str | None = None,
+        *,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after_s = retry_after_s
 
 
 class ProtocolError(WetinkError):

@@ -21,6 +21,8 @@ ChunkUnit: TypeAlias = Literal["token", "word", "clause", "sentence", "line", "p
 MAX_REF_LENGTH = 128
 """Code points; a ref is kept for as long as its attachment is known, and said again in answers."""
 PositiveInt: TypeAlias = Annotated[int, Meta(ge=1)]
+ExactInt: TypeAlias = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+"""Up to what a double holds exactly."""
 NonNegativeInt: TypeAlias = Annotated[int, Meta(ge=0)]
 
 
@@ -47,7 +49,7 @@ class Hold(_Policy, frozen=True, kw_only=True, tag="hold"):
 class StreamRetract(_Policy, frozen=True, kw_only=True, tag="retract"):
     """Tentative text at once, commit or retract on the verdict."""
 
-    max_tail: PositiveInt | None = None
+    max_tail: ExactInt | None = None
     """At most so many units of tail are ever shown, hence ever taken back."""
     budget: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     """At most so many units are taken back per committed unit (1 or None: no such bound), by
@@ -61,7 +63,7 @@ class Chunk(_Policy, frozen=True, kw_only=True, tag="chunk"):
     """
 
     unit: ChunkUnit = "sentence"
-    max_delay_ms: PositiveInt | None = None
+    max_delay_ms: ExactInt | None = None
     tail: bool = False
     """Also show tentative (and verified but withheld) text behind the chunk."""
     locale: Annotated[str, Meta(min_length=2, max_length=35)] = "en"

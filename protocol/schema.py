@@ -36,6 +36,14 @@ _ERROR_BODY: Document = {
 }
 
 
+_TICKET: Document = {
+    "type": "object",
+    "properties": {
+        "ticket": {"type": "string", "description": "In place of an Authorization header."}
+    },
+}
+
+
 def json_schema() -> Document:
     """Schemas of all events, client messages and requests, under `$defs`."""
     return {
@@ -69,13 +77,13 @@ def asyncapi(server_url: str | None = None) -> Document:
                 events,
                 "Server-sent events of one stream; also the answer to POST /v1/streams.",
                 parameters={"stream": {"description": "The stream's id."}},
-                bindings={"http": {"bindingVersion": "0.3.0"}},
+                bindings={"http": {"query": _TICKET, "bindingVersion": "0.3.0"}},
             ),
             "socket": _channel(
                 "/v1/ws",
                 {**events, **requests},
                 "Many streams on one WebSocket; subprotocols wetink.v1.json, wetink.v1.msgpack.",
-                bindings={"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
+                bindings={"ws": {"method": "GET", "query": _TICKET, "bindingVersion": "0.1.0"}},
             ),
         },
         "operations": {

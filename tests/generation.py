@@ -61,6 +61,7 @@ def request(
     want_drafts: bool = True,
     committed: list[int] | None = None,
     committed_chars: int = 0,
+    salt: bytes = b"",
     **sampling: Any,
 ) -> Start:
     return Start(
@@ -75,6 +76,7 @@ def request(
         want_drafts=want_drafts,
         committed=committed or [],
         committed_chars=committed_chars,
+        salt=salt,
     )
 
 

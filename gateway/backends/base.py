@@ -101,12 +101,19 @@ class Backend(Protocol):
     def models(self) -> list[ModelInfo]: ...
 
     async def generate(
-        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+        self,
+        stream: str,
+        request: GenerationRequest,
+        sink: Sink,
+        *,
+        want_drafts: bool = False,
+        tenant: str = "",
     ) -> Admission:
         """Admit and begin one generation; events go to `sink` until `Finished` or `Failed`.
 
         `request.model` has been resolved to one of `models()`. `want_drafts`: until
-        `Backend.want_drafts` says otherwise. Raises `RequestError` (for the user) when it cannot
+        `Backend.want_drafts` says otherwise. `tenant`: nothing that one's streams leave, in caches
+        or drafters, is used for another's. Raises `RequestError` (for the user) when it cannot
         run, in which case `sink` is never called. `sink` may be called before this returns.
         """
         ...

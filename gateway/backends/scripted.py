@@ -116,8 +116,15 @@ class ScriptedBackend:
         ]
 
     async def generate(
-        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+        self,
+        stream: str,
+        request: GenerationRequest,
+        sink: Sink,
+        *,
+        want_drafts: bool = False,
+        tenant: str = "",
     ) -> Admission:
+        del tenant  # nothing is kept of a stream
         prompt_tokens = _prompt_words(request)
         if prompt_tokens >= CONTEXT_LENGTH:
             raise RequestError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.delivery.client import Client
+from gateway.access import Principal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -42,10 +42,10 @@ class Connection:
     """
 
     def __init__(
-        self, clock: Clock, scope: Mapping[str, Any], client: Client | None = None
+        self, clock: Clock, scope: Mapping[str, Any], principal: Principal | None = None
     ) -> None:
-        """`client`: whose it is; None: nobody counts."""
-        self.client = client or Client(None, None)
+        """`principal`: whose it is; None: anyone's, and nothing is counted."""
+        self.principal = principal or Principal.unbounded(clock.now)
         self.closed = False
         """The peer is gone, or the connection was cut."""
         self.stuck_since: float | None = None

@@ -8,17 +8,18 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
-from gateway.delivery import take_all
+from gateway.access import take_all
 from gateway.streams.stream import Stream
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.access import Claim, Principal
     from gateway.backends.base import Backend
     from gateway.clock import Clock, Timer
     from gateway.config import DeliveryConfig, LimitsConfig
-    from gateway.delivery import Attachment, Quota
+    from gateway.delivery import Attachment
     from protocol.cursor import Cursor
     from protocol.requests import GenerationRequest
 
@@ -55,16 +56,18 @@ class StreamRegistry:
         self.epoch = epoch
         self._backend = backend
         self._clock = clock
-        self._limits = limits
+        self.limits = limits
+        """May be replaced; streams that live go on under those they began with."""
         self._delivery = delivery
         self._live: dict[str, Stream] = {}
-        self._quotas: dict[str, Sequence[Quota]] = {}
-        """By live stream: what it counts against."""
+        self._claims: dict[str, Sequence[Claim]] = {}
+        """By live stream: what it has taken and gives back."""
         self._finished: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_bytes = 0
         self._ending: WeakSet[Stream] = WeakSet()
         """Ended and not kept; their last readers may still be reading."""
-        self._expired: OrderedDict[str, None] = OrderedDict()
+        self._expired: OrderedDict[str, str] = OrderedDict()
+        """Owners by id."""
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -76,11 +79,12 @@ class StreamRegistry:
     async def start(
         self,
         request: GenerationRequest,
-        quotas: Sequence[Quota] = (),
+        principal: Principal,
+        claims: Sequence[Claim] = (),
         *,
         want_drafts: bool = False,
     ) -> Stream:
-        """Begins a generation, which takes one of each of `quotas` until it ends.
+        """Begins a generation of `principal`, which takes `claims` until it ends.
 
         `request.model` and `request.seed` are set; `want_drafts`: whether its first attachment will
         show drafts.
@@ -89,12 +93,12 @@ class StreamRegistry:
         """
         if self._closed:
             raise RequestError(ErrorCode.SHUTTING_DOWN, "the gateway is shutting down")
-        if len(self._live) >= self._limits.live_streams:
+        if len(self._live) >= self.limits.live_streams:
             raise RequestError(
                 ErrorCode.TOO_MANY_STREAMS,
-                f"{self._limits.live_streams} streams are generating already; try again later",
+                f"{self.limits.live_streams} streams are generating already; try again later",
             )
-        take_all(quotas)
+        take_all(claims)
         assert request.model is not None
         # 128 random bits: who does not know an id cannot read the stream.
         stream = Stream(
@@ -103,21 +107,26 @@ class StreamRegistry:
             want_drafts=want_drafts,
             epoch=self.epoch,
             model=request.model,
+            owner=principal.owner,
             backend=self._backend,
             clock=self._clock,
-            limits=self._limits,
+            limits=self.limits,
             delivery=self._delivery,
             on_end=self._keep,
         )
         self._live[stream.id] = stream
-        self._quotas[stream.id] = quotas
+        self._claims[stream.id] = claims
         self._idle.clear()
         try:
             admission = await self._backend.generate(
-                stream.id, request, stream.accept, want_drafts=want_drafts
+                stream.id,
+                request,
+                stream.accept,
+                want_drafts=want_drafts,
+                tenant=principal.owner,
             )
         except BaseException:
-            self._forget_live(stream)
+            self._forget_live(stream, tokens=0)
             stream.is_kept = False
             self._backend.cancel(stream.id)
             raise
@@ -126,18 +135,19 @@ class StreamRegistry:
         stream.begin_grace()
         return stream
 
-    def get(self, stream_id: str, cursor: Cursor | None = None) -> Stream:
-        """Raises RequestError for a stream that is over and gone, or never was.
+    def get(self, stream_id: str, principal: Principal, cursor: Cursor | None = None) -> Stream:
+        """Raises RequestError for a stream that is over and gone, or never was; somebody else's
+        never was.
 
         `cursor`: where to go on; it tells a stream of an earlier life of the
         gateway from one that never was.
         """
         stream = self._live.get(stream_id)
-        if stream is not None:
+        if stream is None and stream_id in self._finished:
+            stream = self._finished[stream_id].stream
+        if stream is not None and stream.owner == principal.owner:
             return stream
-        if stream_id in self._finished:
-            return self._finished[stream_id].stream
-        if stream_id in self._expired:
+        if self._expired.get(stream_id) == principal.owner:
             raise RequestError(
                 ErrorCode.STREAM_EXPIRED,
                 f"this stream has ended and was kept for {self._delivery.retention_s:g} s",
@@ -157,6 +167,13 @@ class StreamRegistry:
         kept = [kept.stream for kept in self._finished.values()]
         streams = (*self._live.values(), *kept, *self._ending)
         return [each for stream in streams for each in stream.attachments]
+
+    def revoke(self, owners: frozenset[str]) -> None:
+        """Their keys are no longer in force: their streams end, and so do those who read them."""
+        for stream in list(self._live.values()):
+            if stream.owner in owners:
+                message = "the key that started this stream has been revoked"
+                stream.fail(ErrorCode.UNAUTHORIZED, message, retryable=False)
 
     def close_door(self) -> None:
         """No new stream begins; those there are go on."""
@@ -186,7 +203,7 @@ class StreamRegistry:
             self._expire(stream.id)
 
     def _keep(self, stream: Stream) -> None:
-        self._forget_live(stream)
+        self._forget_live(stream, tokens=stream.tokens_used)
         if not stream.is_kept:
             self._ending.add(stream)
             return
@@ -197,22 +214,22 @@ class StreamRegistry:
         self._finished[stream.id] = kept
         self._kept_bytes += kept.size
         while (
-            len(self._finished) > self._limits.kept_streams
-            or self._kept_bytes > self._limits.kept_bytes
+            len(self._finished) > self.limits.kept_streams
+            or self._kept_bytes > self.limits.kept_bytes
         ):
             self._expire(next(iter(self._finished)))
 
-    def _forget_live(self, stream: Stream) -> None:
+    def _forget_live(self, stream: Stream, *, tokens: int | None) -> None:
         self._live.pop(stream.id, None)
         if not self._live:
             self._idle.set()
-        for quota in self._quotas.pop(stream.id, ()):
-            quota.give()
+        for claim in self._claims.pop(stream.id, ()):
+            claim.give(tokens)
 
     def _expire(self, stream_id: str) -> None:
         kept = self._finished.pop(stream_id)
         kept.timer.cancel()
         self._kept_bytes -= kept.size
-        self._expired[stream_id] = None
+        self._expired[stream_id] = kept.stream.owner
         if len(self._expired) > EXPIRED_REMEMBERED:
             self._expired.popitem(last=False)

@@ -10,16 +10,17 @@ from gateway.delivery import Attachment
 from gateway.policies import SpecPolicy
 from protocol.errors import ErrorCode, LedgerError, RequestError
 from protocol.events import Cause, FinishReason, OffsetUnit, Usage
-from protocol.ledger import Ledger
+from protocol.ledger import Completed, Ledger
 from protocol.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from gateway.access import Principal
     from gateway.backends.base import Backend, BackendEvent
     from gateway.clock import Clock, Timer
     from gateway.config import DeliveryConfig, LimitsConfig
-    from gateway.delivery import Client, Connection
+    from gateway.delivery import Connection
     from protocol.cursor import Cursor
     from protocol.events import IncludeItem
     from protocol.requests import GenerationRequest, PolicySpec
@@ -45,16 +46,20 @@ class Stream:
         want_drafts: bool,
         epoch: int,
         model: str,
+        owner: str,
         backend: Backend,
         clock: Clock,
         limits: LimitsConfig,
         delivery: DeliveryConfig,
         on_end: Callable[[Stream], None],
     ) -> None:
-        """`want_drafts`: as its backend is told when it begins, before there is a reader."""
+        """`want_drafts`: as its backend is told when it begins, before there is a reader. `owner`:
+        of the principal that started it.
+        """
         self.id = stream_id
         self.epoch = epoch
         self.model = model
+        self.owner = owner
         self.seed = request.seed
         self.ledger = Ledger()
         self.attachments: list[Attachment] = []
@@ -76,6 +81,14 @@ class Stream:
     @property
     def ended(self) -> bool:
         return self.ledger.ending is not None
+
+    @property
+    def tokens_used(self) -> int | None:
+        """Of prompt and answer together; None as long as that is not known, and if it never is."""
+        ending = self.ledger.ending
+        if not isinstance(ending, Completed):
+            return None
+        return ending.usage.prompt_tokens + ending.usage.completion_tokens
 
     def accept(self, event: BackendEvent) -> None:
         """The backend's sink. Never raises: a backend that breaks the ledger's rules loses the
@@ -149,13 +162,13 @@ class Stream:
             connection,
             delivery=self._delivery,
             unsent_bytes=self._limits.unsent_bytes,
-            on_leave=lambda left: self._detach(left, connection.client),
+            on_leave=lambda left: self._detach(left, connection.principal),
         )
-        connection.client.attachments.take()
+        connection.principal.attachments.take()
         try:
             attachment.open(cursor)
         except RequestError:
-            connection.client.attachments.give()
+            connection.principal.attachments.give()
             raise
         self.attachments.append(attachment)
         self._tokens_wanted = self._tokens_wanted or bool(TOKEN_ITEMS.intersection(include))
@@ -199,9 +212,9 @@ class Stream:
                 self.ledger.forget_tokens()
             self._on_end(self)
 
-    def _detach(self, attachment: Attachment, client: Client) -> None:
+    def _detach(self, attachment: Attachment, principal: Principal) -> None:
         self.attachments.remove(attachment)
-        client.attachments.give()
+        principal.attachments.give()
         self._count_wanting_drafts(-1 if attachment.policy.wants_drafts else 0)
         if not self.attachments:
             self.begin_grace()

@@ -13,6 +13,12 @@ from gateway.streams.snapshot import Snapshot
 from gateway.transports.openai.errors import OpenAIError
 from gateway.transports.openai.requests import ChatCompletionRequest, CompletionRequest
 from gateway.transports.streams import StreamCreated
+from gateway.transports.tickets import (
+    SocketTicket,
+    SocketTicketRequest,
+    StreamTicket,
+    StreamTicketRequest,
+)
 from protocol import cursor
 from protocol.errors import ErrorCode
 from protocol.events import OffsetUnit, ServerEvent
@@ -26,7 +32,15 @@ Json: TypeAlias = dict[str, Any]
 
 REF_TEMPLATE = "#/components/schemas/{name}"
 
+_ACCESS_CODES = (
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.TOO_MANY_CONNECTIONS,
+)
+"""What whoever needs a key may be told."""
 _START_CODES = (
+    *_ACCESS_CODES,
     ErrorCode.MALFORMED_JSON,
     ErrorCode.INVALID_VALUE,
     ErrorCode.MISSING_FIELD,
@@ -38,7 +52,12 @@ _START_CODES = (
     ErrorCode.ENGINE_UNAVAILABLE,
     ErrorCode.SHUTTING_DOWN,
 )
-_LOOK_CODES = (ErrorCode.UNKNOWN_STREAM, ErrorCode.STREAM_EXPIRED)
+_LOOK_CODES = (*_ACCESS_CODES, ErrorCode.UNKNOWN_STREAM, ErrorCode.STREAM_EXPIRED)
+_TICKET_CODES = (
+    ErrorCode.MALFORMED_JSON,
+    ErrorCode.INVALID_VALUE,
+    ErrorCode.UNKNOWN_FIELD,
+)
 _READ_CODES = (
     *_LOOK_CODES,
     ErrorCode.INVALID_VALUE,
@@ -73,6 +92,10 @@ def openapi_document(profiles: Iterable[str]) -> Json:
         ChatCompletionRequest,
         CompletionRequest,
         OpenAIError,
+        StreamTicketRequest,
+        StreamTicket,
+        SocketTicketRequest,
+        SocketTicket,
         Include,
         OffsetUnit,
     )
@@ -101,8 +124,19 @@ def openapi_document(profiles: Iterable[str]) -> Json:
             "many streams, is described in /asyncapi.json; the events in /schema.json.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": _answering_any({**_stream_paths(), **_openai_paths(), **_meta_paths()}),
+        "security": [{"key": []}, {}],
+        "paths": _answering_any(
+            {**_stream_paths(), **_ticket_paths(), **_openai_paths(), **_meta_paths()}
+        ),
         "components": {
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Not needed where the gateway serves anyone.",
+                },
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
+            },
             "schemas": components,
             "parameters": _parameters(by_type),
             "responses": _any_responses(),
@@ -178,6 +212,7 @@ def _stream_paths() -> Json:
             "get": {
                 "operationId": "readStream",
                 "summary": "Attach, at the beginning or at a cursor",
+                "security": [{"key": []}, {"ticket": []}, {}],
                 "parameters": [
                     stream,
                     *(
@@ -194,6 +229,30 @@ def _stream_paths() -> Json:
                 },
             }
         },
+    }
+
+
+def _ticket_paths() -> Json:
+    def post(operation: str, summary: str, name: str, *codes: ErrorCode) -> Json:
+        return {
+            "operationId": operation,
+            "summary": summary,
+            "description": "For pages, which cannot give an EventSource or a WebSocket a header.",
+            "requestBody": {**_body(f"{name}Request"), "required": False},
+            "responses": {
+                "201": _json("Leave that fits into a URL", name),
+                **_errors(*codes, *_TICKET_CODES),
+            },
+        }
+
+    stream = {"$ref": "#/components/parameters/stream"}
+    reading = post("ticketForStream", "A ticket to read this stream", "StreamTicket", *_LOOK_CODES)
+    socket = post(
+        "ticketForSocket", "A ticket to open one WebSocket", "SocketTicket", *_ACCESS_CODES
+    )
+    return {
+        "/v1/streams/{stream}/tickets": {"post": {**reading, "parameters": [stream]}},
+        "/v1/tickets": {"post": socket},
     }
 
 
@@ -224,19 +283,19 @@ def _openai_paths() -> Json:
 
 
 def _meta_paths() -> Json:
-    def get(operation: str, summary: str, *unready: str) -> Json:
+    def get(operation: str, summary: str, *unready: str, key: bool = False) -> Json:
         answer = {"content": {"application/json": {"schema": {"type": "object"}}}}
         statuses = ("200", *unready)
-        return {
-            "get": {
-                "operationId": operation,
-                "summary": summary,
-                "responses": {status: {"description": summary, **answer} for status in statuses},
-            }
-        }
+        responses = {status: {"description": summary, **answer} for status in statuses}
+        operation_object: Json = {"operationId": operation, "summary": summary}
+        if key:
+            operation_object["responses"] = {**responses, **_errors(*_ACCESS_CODES)}
+        else:
+            operation_object |= {"responses": responses, "security": []}
+        return {"get": operation_object}
 
     return {
-        "/v1/models": get("models", "Models that are served"),
+        "/v1/models": get("models", "Models that are served", key=True),
         "/v1/models/{model}": _model_path(),
         "/healthz": get("health", "The process answers"),
         "/readyz": get("readiness", "Whether a generation could begin now", "503"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from gateway.service import PRINCIPAL
 from protocol import cursor as cursors
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import OffsetUnit
@@ -15,6 +16,7 @@ from protocol.requests import Include
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from gateway.access import Principal
     from gateway.service import Gateway
     from protocol.cursor import Cursor
 
@@ -32,10 +34,16 @@ class AttachQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where to go on. A `Last-Event-ID` header is newer than the URL and wins over it."""
     include: Include = []
     """Comma-separated."""
+    ticket: str | None = None
+    """In place of a key; the gate has looked at it."""
 
 
 def gateway_of(request: Request) -> Gateway:
     return cast("Gateway", request.app.state.gateway)
+
+
+def principal_of(request: Request) -> Principal:
+    return cast("Principal", request.scope[PRINCIPAL])
 
 
 def read_query(request: Request) -> AttachQuery:

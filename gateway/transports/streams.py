@@ -10,7 +10,13 @@ from starlette.routing import Route
 
 from gateway.responses import json_response
 from gateway.streams import snapshot
-from gateway.transports.requests import gateway_of, read_cursor, read_query, wants_event_stream
+from gateway.transports.requests import (
+    gateway_of,
+    principal_of,
+    read_cursor,
+    read_query,
+    wants_event_stream,
+)
 from gateway.transports.sse import EventStream, WetinkFraming
 from protocol.codec import decode_request
 from protocol.errors import RequestError
@@ -32,9 +38,9 @@ class StreamCreated(msgspec.Struct, frozen=True, kw_only=True):
 async def start_stream(request: Request) -> ASGIApp:
     gateway = gateway_of(request)
     wanted = decode_request(await request.body())
-    policy = gateway.policy(wanted.policy)
     connection = gateway.connection(request.scope)
-    stream = await gateway.generate(wanted, connection.client.streams)
+    policy = gateway.policy(wanted.policy, connection.principal)
+    stream = await gateway.generate(wanted, policy, connection.principal)
     path = f"/v1/streams/{stream.id}"
     if not wants_event_stream(request):
         created = StreamCreated(stream=stream.id, epoch=stream.epoch, events=f"{path}/events")
@@ -54,9 +60,11 @@ async def read_events(request: Request) -> ASGIApp:
     gateway = gateway_of(request)
     query = read_query(request)
     cursor = read_cursor(request, query)
-    policy = gateway.policy(query.policy)
-    stream = gateway.streams.get(request.path_params["stream"], cursor)
     connection = gateway.connection(request.scope)
+    principal = connection.principal
+    principal.require_offsets(query.offsets)
+    policy = gateway.policy(query.policy, principal)
+    stream = gateway.streams.get(request.path_params["stream"], principal, cursor)
     attachment = stream.attach(
         policy, connection=connection, cursor=cursor, unit=query.offsets, include=query.include
     )
@@ -67,7 +75,7 @@ async def read_events(request: Request) -> ASGIApp:
 
 
 async def look_at_or_cancel(request: Request) -> ASGIApp:
-    stream = gateway_of(request).streams.get(request.path_params["stream"])
+    stream = gateway_of(request).streams.get(request.path_params["stream"], principal_of(request))
     if request.method == "DELETE":
         stream.cancel()
         return Response(status_code=204)

@@ -11,7 +11,8 @@ import msgspec
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-from gateway.delivery import Attachment, Quota
+from gateway.access import Quota
+from gateway.access.quotas import Bucket
 from gateway.errors import RETRYABLE, BackendError
 from gateway.responses import error_response
 from protocol import cursor as cursors
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from starlette.websockets import WebSocket
 
+    from gateway.delivery import Attachment
     from gateway.service import Gateway
     from gateway.streams import Stream
     from protocol.events import ServerEvent
@@ -114,11 +116,16 @@ class _Socket:
         self._connection = gateway.connection(websocket.scope)
         self._attached: dict[str, _Attached] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
-        most = gateway.config.limits.streams_per_socket
+        limits = gateway.config.limits
         self._streams = Quota(
-            most,
+            limits.streams_per_socket,
             ErrorCode.TOO_MANY_STREAMS,
-            f"{most} streams of this connection are generating already; try again when one ends",
+            "{most} streams of this connection are generating already; try again when one ends",
+        )
+        self._messages = Bucket(
+            limits.messages_per_minute_per_socket,
+            "a connection may send {most} messages per minute",
+            gateway.clock.now,
         )
 
     async def run(self) -> None:
@@ -167,6 +174,8 @@ class _Socket:
             ref: str | None = None
             try:
                 ref = self._ref(data)
+                self._messages.take()
+                self._connection.principal.require_in_force()
                 await self._handle(self._codec.decode(data))
             except (RequestError, BackendError) as error:
                 await self._refuse(error, ref)
@@ -203,7 +212,8 @@ class _Socket:
 
     def _start(self, message: Start) -> None:
         self._require_free(message.ref)
-        policy = self._gateway.policy(message.request.policy)
+        policy = self._gateway.policy(message.request.policy, self._connection.principal)
+        self._connection.principal.count_request()
         self._starting[message.ref] = asyncio.create_task(self._admit(message, policy))
 
     async def _admit(self, message: Start, policy: PolicySpec) -> None:
@@ -229,8 +239,8 @@ class _Socket:
 
     async def _generate(self, message: Start, policy: PolicySpec) -> None:
         request = message.request
-        of_address = self._connection.client.streams
-        stream = await self._gateway.generate(request, self._streams, of_address)
+        principal = self._connection.principal
+        stream = await self._gateway.generate(request, policy, principal, self._streams)
         try:
             attachment = stream.attach(
                 policy,
@@ -256,8 +266,9 @@ class _Socket:
     def _attach(self, message: Attach) -> None:
         self._require_free(message.ref)
         cursor = None if message.cursor is None else cursors.parse(message.cursor)
-        policy = self._gateway.policy(message.policy)
-        stream = self._gateway.streams.get(message.stream, cursor)
+        principal = self._connection.principal
+        policy = self._gateway.policy(message.policy, principal)
+        stream = self._gateway.streams.get(message.stream, principal, cursor)
         self._require_not_attached(stream)
         attachment = stream.attach(
             policy,

@@ -151,11 +151,18 @@ class LocalBackend:
         ]
 
     async def generate(
-        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+        self,
+        stream: str,
+        request: GenerationRequest,
+        sink: Sink,
+        *,
+        want_drafts: bool = False,
+        tenant: str = "",
     ) -> Admission:
         if not self.ready:
             raise BackendError("the engine is not running; it is being restarted", retryable=True)
-        live = _Live(start_frame(stream, request, want_drafts=want_drafts), sink)
+        start = start_frame(stream, request, want_drafts=want_drafts, tenant=tenant)
+        live = _Live(start, sink)
         self._live[stream] = live
         self._put_on_engine(self._quarantine.begin(stream))
         try:

@@ -16,7 +16,9 @@ LARGEST_INTEGER = 2**53 - 1
 """Larger ones have no place in a request; beyond 64 bits MessagePack has no form for them."""
 
 
-def start_frame(stream: str, request: GenerationRequest, *, want_drafts: bool) -> frames.Start:
+def start_frame(
+    stream: str, request: GenerationRequest, *, want_drafts: bool, tenant: str
+) -> frames.Start:
     """Raises `RequestError` for what only the engine's wire is stricter about."""
     _require_small_integers("max_tokens", [request.max_tokens])
     _require_small_integers("top_k", [request.top_k or 0])
@@ -52,6 +54,7 @@ def start_frame(stream: str, request: GenerationRequest, *, want_drafts: bool) -
         want_drafts=want_drafts,
         committed=[],
         committed_chars=0,
+        salt=tenant.encode(),
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.transports.openai.shapes import Piece, Scored
 from protocol.errors import RequestError
+from protocol.requests import Hold
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,8 +75,11 @@ class Choices:
 
     async def _add(self, request: GenerationRequest) -> None:
         gateway, connection = self._gateway, self.connection
-        policy = gateway.policy(request.policy)
-        stream = await gateway.generate(request, connection.client.streams)
+        principal = connection.principal
+        # `hold` is what OpenAI's interface means, whatever else a key is limited to.
+        asked = request.policy
+        policy = asked if isinstance(asked, Hold) else gateway.policy(asked, principal)
+        stream = await gateway.generate(request, policy, principal)
         stream.is_kept = False
         try:
             attachment = stream.attach(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.errors import HTTP_STATUS, BackendError
-from gateway.responses import json_response, retry_headers
+from gateway.responses import json_response, refusal_headers, retry_after
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def error_shape(error: RequestError | BackendError) -> OpenAIError:
 def refused(error: RequestError | BackendError) -> Response:
     """The answer to a request that cannot be served."""
     status = HTTP_STATUS[error.code]
-    return json_response(error_shape(error), status, retry_headers(status))
+    return json_response(error_shape(error), status, refusal_headers(status, retry_after(error)))
 
 
 def as_request_error(event: Error) -> RequestError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.responses import json_response
-from gateway.transports.requests import gateway_of
+from gateway.transports.requests import gateway_of, principal_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 
 async def list_models(request: Request) -> ASGIApp:
-    """Empty while no generation could begin."""
+    """Those that the key may use; empty while no generation could begin."""
     gateway = gateway_of(request)
-    known = gateway.backend.models() if gateway.ready else []
+    known = gateway.models(principal_of(request))
     shapes = [_shape(model, gateway.started_at) for model in known]
     return json_response({"object": "list", "data": shapes})
 
 
 async def retrieve_model(request: Request) -> ASGIApp:
     gateway = gateway_of(request)
-    return json_response(_shape(gateway.model(request.path_params["model"]), gateway.started_at))
+    model = gateway.model(request.path_params["model"], principal_of(request))
+    return json_response(_shape(model, gateway.started_at))
 
 
 def _shape(model: ModelInfo, created: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from gateway.transports.openai.requests import (
     from_completion,
 )
 from gateway.transports.openai.shapes import ChatShape, CompletionShape
-from gateway.transports.requests import gateway_of
+from gateway.transports.requests import gateway_of, principal_of
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
@@ -70,18 +70,19 @@ NOT_OFFERED = (
     "/v1/videos",
 )
 """OpenAI's other resources, refused by name."""
+_OFFERED = ("/v1/chat/completions", "/v1/completions", "/v1/models")
 _ANY_METHOD = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 
 
 async def chat_completions(request: Request) -> ASGIApp:
     wanted = decode_chat(await request.body())
-    context = gateway_of(request).model(wanted.model).context_length
+    context = gateway_of(request).model(wanted.model, principal_of(request)).context_length
     return await _answer(request, from_chat(wanted, context), ChatShape())
 
 
 async def completions(request: Request) -> ASGIApp:
     wanted = decode_completion(await request.body())
-    context = gateway_of(request).model(wanted.model).context_length
+    context = gateway_of(request).model(wanted.model, principal_of(request)).context_length
     return await _answer(request, from_completion(wanted, context), CompletionShape())
 
 
@@ -112,6 +113,11 @@ def _openai_errors(
             return refused(error)
 
     return answered
+
+
+def owns(path: str) -> bool:
+    """Whether OpenAI's clients ask there, and understand OpenAI's answers only."""
+    return any(path == each or path.startswith(f"{each}/") for each in (*_OFFERED, *NOT_OFFERED))
 
 
 def routes() -> list[Route]:

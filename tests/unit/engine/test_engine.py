@@ -364,6 +364,33 @@ def test_cached_prompt_is_counted_in_whole_blocks(tiny: Path) -> None:
     assert second.cached_prompt == (second.prompt - 1) // 16 * 16 > 0
 
 
+def test_tenant_finds_nothing_of_another_in_the_prefix_cache(tiny: Path) -> None:
+    engine = engine_on(tiny, max_step_tokens=16)
+
+    def look(salt: bytes) -> tuple[int, int]:
+        """Cached tokens, and steps to the end: what somebody with a watch could tell."""
+        start = request("s", "one two three " * 6, max_tokens=2, salt=salt, drafter="none")
+        engine.add(start)
+        steps, finished = 0, Finished("")
+
+        def emit(step: Step) -> None:
+            nonlocal finished
+            for _, event in step.events:
+                finished = event if isinstance(event, Finished) else finished
+
+        while engine.has_work:
+            engine.step(emit)
+            steps += 1
+        return finished.counts.cached_prompt, steps
+
+    fresh = look(b"alice")
+    assert fresh[0] == 0
+    assert look(b"bob") == look(b"") == fresh
+    cached, steps = look(b"alice")
+    assert cached > 0
+    assert steps < fresh[1]
+
+
 def test_confidences_of_a_draft_are_chances(engine: Engine) -> None:
     engine.add(request("s", PROMPT, drafter="model", max_tokens=20, ignore_eos=True))
     seen = 0

@@ -68,6 +68,7 @@ class HandBackend:
 
     def __init__(self, *, context_length: int = 100, starts: bool = True) -> None:
         self.requests: dict[str, GenerationRequest] = {}
+        self.tenants: dict[str, str] = {}
         self.cancelled: list[str] = []
         self.drafts_wanted: list[tuple[str, bool]] = []
         self.asked: asyncio.Queue[str] = asyncio.Queue()
@@ -112,7 +113,13 @@ class HandBackend:
         ]
 
     async def generate(
-        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+        self,
+        stream: str,
+        request: GenerationRequest,
+        sink: Sink,
+        *,
+        want_drafts: bool = False,
+        tenant: str = "",
     ) -> Admission:
         words = len((request.prompt or "").split())
         if words >= self._context_length:
@@ -124,6 +131,7 @@ class HandBackend:
         self.waiting.put_nowait(stream)
         await self.admits.wait()
         self.requests[stream] = request
+        self.tenants[stream] = tenant
         self._sinks[stream] = sink
         self.admitted.put_nowait(stream)
         if want_drafts:

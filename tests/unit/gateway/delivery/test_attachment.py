@@ -43,7 +43,7 @@ class Reading:
 
     async def start(self, spec: PolicySpec) -> tuple[Stream, Attachment]:
         request = GenerationRequest(prompt="hi", model="hand", seed=1)
-        stream = await self.registry.start(request)
+        stream = await self.registry.start(request, self.connection.principal)
         attachment = stream.attach(spec, connection=self.connection)
         opened = await self.woken()
         assert isinstance(opened[0], Open)

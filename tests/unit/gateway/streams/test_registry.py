@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.access import Principal, Quota
 from gateway.backends.base import (
     BackendEvent,
     Drafted,
@@ -16,7 +17,7 @@ from gateway.backends.base import (
     Verified,
 )
 from gateway.config import DeliveryConfig, LimitsConfig
-from gateway.delivery import Connection, Quota
+from gateway.delivery import Connection
 from gateway.streams import StreamRegistry
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import Commit, Error, Finish, Open, Retract, Token
@@ -40,13 +41,16 @@ class Room:
     def __init__(self, limits: LimitsConfig = LIMITS) -> None:
         self.clock = FakeClock()
         self.backend = HandBackend()
-        self.connection = Connection(self.clock, {})
+        self.owner = Principal.unbounded(self.clock.now)
+        self.connection = Connection(self.clock, {}, self.owner)
         self.registry = StreamRegistry(
             self.backend, self.clock, epoch=7, limits=limits, delivery=DELIVERY
         )
 
     async def start(self, prompt: str = "hi") -> Stream:
-        return await self.registry.start(GenerationRequest(prompt=prompt, model="hand", seed=1))
+        return await self.registry.start(
+            GenerationRequest(prompt=prompt, model="hand", seed=1), self.owner
+        )
 
     def read(self, stream: Stream, spec: PolicySpec | None = None) -> Attachment:
         return stream.attach(spec or Hold(), connection=self.connection)
@@ -105,7 +109,7 @@ async def test_stream_that_begins_with_drafts_stops_them_for_a_reader_that_shows
     room: Room,
 ) -> None:
     request = GenerationRequest(prompt="hi", model="hand", seed=1)
-    stream = await room.registry.start(request, want_drafts=True)
+    stream = await room.registry.start(request, room.owner, want_drafts=True)
     assert room.backend.drafts_wanted == [(stream.id, True)]
     room.read(stream, StreamRetract()).leave()
     room.read(stream, Hold())
@@ -215,10 +219,10 @@ async def test_registry_forgets_a_finished_stream_after_its_retention(room: Room
     stream = await room.start()
     room.backend.say(Verified("text"), Finished("stop"))
     room.clock.advance(299.0)
-    assert room.registry.get(stream.id) is stream
+    assert room.registry.get(stream.id, room.owner) is stream
     room.clock.advance(1.0)
     with pytest.raises(RequestError) as refused:
-        room.registry.get(stream.id)
+        room.registry.get(stream.id, room.owner)
     assert refused.value.code is ErrorCode.STREAM_EXPIRED
 
 
@@ -229,13 +233,13 @@ async def test_registry_keeps_a_bounded_number_of_finished_streams(room: Room) -
         room.backend.say(Finished("stop"))
     for expired in ids[:2]:
         with pytest.raises(RequestError):
-            room.registry.get(expired)
-    assert [room.registry.get(kept).id for kept in ids[2:]] == ids[2:]
+            room.registry.get(expired, room.owner)
+    assert [room.registry.get(kept, room.owner).id for kept in ids[2:]] == ids[2:]
 
 
 async def test_registry_does_not_know_an_id_it_never_gave(room: Room) -> None:
     with pytest.raises(RequestError) as refused:
-        room.registry.get("nobody")
+        room.registry.get("nobody", room.owner)
     assert refused.value.code is ErrorCode.UNKNOWN_STREAM
 
 
@@ -270,14 +274,14 @@ async def test_registry_keeps_a_bounded_number_of_bytes() -> None:
         room.backend.say(Verified("x" * 8_000), Finished("stop"))
     for expired in ids[:3]:
         with pytest.raises(RequestError) as refused:
-            room.registry.get(expired)
+            room.registry.get(expired, room.owner)
         assert refused.value.code is ErrorCode.STREAM_EXPIRED
-    assert [room.registry.get(kept).id for kept in ids[3:]] == ids[3:]
+    assert [room.registry.get(kept, room.owner).id for kept in ids[3:]] == ids[3:]
     room.clock.advance(300.0)
     for _ in range(2):  # what has expired takes no room
         ids.append((await room.start()).id)
         room.backend.say(Verified("x" * 8_000), Finished("stop"))
-    assert [room.registry.get(kept).id for kept in ids[5:]] == ids[5:]
+    assert [room.registry.get(kept, room.owner).id for kept in ids[5:]] == ids[5:]
 
 
 @pytest.mark.parametrize("asked", ["request", "reader", "nobody"])
@@ -288,7 +292,7 @@ async def test_finished_stream_keeps_its_tokens_only_where_somebody_asked(
     request = GenerationRequest(
         prompt="hi", model="hand", include=include if asked == "request" else []
     )
-    stream = await room.registry.start(request)
+    stream = await room.registry.start(request, room.owner)
     room.backend.say(Verified("ab", tokens=[Token(5, 2)]))
     reader = stream.attach(
         Hold(), connection=room.connection, include=include if asked == "reader" else []
@@ -310,8 +314,8 @@ async def test_registry_keeps_nothing_of_a_stream_that_was_discarded(room: Room)
     assert room.backend.cancelled == [live.id]
     for gone in (live, ended):
         with pytest.raises(RequestError):
-            room.registry.get(gone.id)
-    assert room.registry.get(kept.id) is kept
+            room.registry.get(gone.id, room.owner)
+    assert room.registry.get(kept.id, room.owner) is kept
 
 
 async def test_registry_gives_a_quota_back_when_its_stream_ends_or_is_refused(room: Room) -> None:
@@ -319,12 +323,14 @@ async def test_registry_gives_a_quota_back_when_its_stream_ends_or_is_refused(ro
     full = Quota(0, ErrorCode.OVERLOADED, "full")
     request = GenerationRequest(prompt="hi", model="hand")
     with pytest.raises(RequestError, match="full"):
-        await room.registry.start(request, (quota, full))
+        await room.registry.start(request, room.owner, (quota, full))
     with pytest.raises(RequestError):
-        await room.registry.start(GenerationRequest(prompt="w " * 200, model="hand"), (quota,))
+        await room.registry.start(
+            GenerationRequest(prompt="w " * 200, model="hand"), room.owner, (quota,)
+        )
     assert quota.taken == 0
-    await room.registry.start(request, (quota,))
+    await room.registry.start(request, room.owner, (quota,))
     with pytest.raises(RequestError, match="enough"):
-        await room.registry.start(request, (quota,))
+        await room.registry.start(request, room.owner, (quota,))
     room.backend.say(Finished("stop"))
     assert quota.taken == 0
