@@ -36,7 +36,7 @@ test: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node model
 # WETINK_TEST_CYCLES=10000 for the long run of readers that come and go. The fuzzing takes half an hour.
 test-heavy: $(STAMPS)/engine $(STAMPS)/test model
 	@$(BIN)/python -m pytest -m heavy
-	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_robustness.py
+	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_robustness.py tests/property/test_decoders.py
 	@FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_documented.py
 
 test-clients: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/clients model

@@ -178,7 +178,7 @@ class Marks:
         self._tail = _NO_TOKENS
 
     def _append(self, tokens: Sequence[Token], ends: list[int]) -> None:
-        _require_ids_fit(tokens)
+        _require_fit(tokens)
         recent = self._recent
         recent.tokens += tokens
         recent.ends += ends
@@ -187,10 +187,12 @@ class Marks:
             self._recent = _Run([], [])
 
 
-def _require_ids_fit(tokens: Sequence[Token]) -> None:
+def _require_fit(tokens: Sequence[Token]) -> None:
     for token in tokens:
-        if not 0 <= token.id < _ID_LIMIT:
-            raise LedgerError("tokens_fit", "the id of a token is not in 32 bits")
+        if not 0 <= token.id < _ID_LIMIT or token.n < 0:
+            raise LedgerError(
+                "tokens_fit", "a token's id is not in 32 bits, or its length negative"
+            )
 
 
 _NO_TOKENS = _Run([], [])

@@ -202,7 +202,7 @@ def quoted(value: object) -> str:
         case str():
             return json.dumps(cut(value), ensure_ascii=False)
         case list():
-            return "a list"
+            return "a list" if value else "an empty list"
         case dict():
             return "an object"
         case _:

@@ -26,6 +26,7 @@ from gateway.backends.base import (
     Verified,
 )
 from gateway.errors import ConfigError
+from protocol.codec import MALFORMED
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import FinishReason
 from protocol.text import common_prefix_length
@@ -214,7 +215,7 @@ def _load_trace(path: Path) -> Trace:
         )
     except OSError as error:
         raise ConfigError(f"backend.traces: cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ConfigError(f"backend.traces: {path}: {error}") from error
     return [_step(path, number, fields) for number, fields in enumerate(raw, start=1)]
 

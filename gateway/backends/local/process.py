@@ -14,6 +14,7 @@ import msgspec
 
 from engine import frames
 from gateway.backends.base import Drafted, Failed, Finished, Verified
+from protocol.codec import MALFORMED
 from protocol.errors import WetinkError
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def decode_frame(data: bytes) -> FromEngine:
     """Raises `EngineLinkError`."""
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except MALFORMED as error:
         raise EngineLinkError(f"the engine sent what is not a frame: {error}") from error
 
 

@@ -298,6 +298,7 @@ def test_codec_names_what_is_no_integer(fields: bytes, param: str | None, said: 
         (b'{"prompt":"a","max_tokens":null}', "not null"),
         (b'{"prompt":"a","max_tokens":true}', "not true"),
         (b'{"prompt":["a"]}', "prompt must be a string, not a list"),
+        (b'{"messages":[]}', "a list of at least 1 items, not an empty list"),
         (b'{"prompt":{"a":1}}', "prompt must be a string, not an object"),
     ],
 )

@@ -46,11 +46,13 @@ def test_ledger_holds_little_more_for_its_tokens_than_for_its_text() -> None:
     assert ledger.current.committed_text() == "word " * 2000
 
 
-@pytest.mark.parametrize("broken", [2**32, -1])
-def test_ledger_refuses_a_token_id_over_32_bits_and_stays_as_it_was(broken: int) -> None:
+@pytest.mark.parametrize(
+    "broken", [(Token(2**32, 2),), (Token(-1, 2),), (Token(8, -1), Token(9, 3))]
+)
+def test_ledger_refuses_tokens_that_do_not_fit_and_stays_as_it_was(broken: tuple[Token]) -> None:
     ledger = Ledger()
     ledger.verify("ab", tokens=[Token(1, 2)])
     with pytest.raises(LedgerError, match="tokens_fit"):
-        ledger.verify("cde", tokens=[Token(7, 1), Token(broken, 2)])
+        ledger.verify("cde", tokens=[Token(7, 1), *broken])
     assert ledger.current.committed_text() == "ab"
     assert ledger.current.tokens(0, 9) == [(Token(1, 2), 2)]

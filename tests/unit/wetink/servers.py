@@ -105,9 +105,20 @@ class CuttingProxy:
     def __init__(self, port: int, cuts: Sequence[int]) -> None:
         self._port = port
         self._cuts = list(cuts)
-        self.url = ""
+        self._connections: set[asyncio.Task[None]] = set()
 
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.create_task(self._handle(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def end(self) -> None:
+        """Of every connection, whoever still reads."""
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left = self._cuts.pop(0) if self._cuts else None
         upstream, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
         sending = asyncio.create_task(_pass_on(reader, up_writer))
@@ -124,20 +135,28 @@ class CuttingProxy:
             pass
         finally:
             sending.cancel()
-            up_writer.close()
+            up_writer.transport.abort()
             writer.close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while chunk := await reader.read(4096):
-        writer.write(chunk)
-        await writer.drain()
+    """Until either hangs up; a client that has gone takes its connection to the server with it."""
+    try:
+        while chunk := await reader.read(4096):
+            writer.write(chunk)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    writer.close()
 
 
 @asynccontextmanager
 async def cutting(url: str, cuts: Sequence[int]) -> AsyncGenerator[str]:
     """The address of a proxy before the server at `url`."""
     proxy = CuttingProxy(int(url.rpartition(":")[2]), cuts)
-    server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    try:
+        async with server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        await proxy.end()

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 
-import { checkDigest, Receiver, type OffsetUnit, SseParser } from "../../src/protocol/index.js";
+import { checkDigest, indexAt, lengthIn, Receiver, type OffsetUnit, SseParser } from "../../src/protocol/index.js";
 import { anyText, anyUnit } from "./arbitraries.js";
 import { type Action, ScriptedServer } from "./scripted-server.js";
 
@@ -13,6 +13,7 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant("draft" as const), text: anyText }),
   fc.record({ do: fc.constant("foresee" as const), n: few }),
   fc.record({ do: fc.constant("verify" as const), n: few }),
+  fc.record({ do: fc.constant("withhold" as const), n: few }),
   fc.record({ do: fc.constant("retract" as const), n: fc.nat({ max: 3 }) }),
   fc.record({ do: fc.constant("heartbeat" as const) }),
   fc.record({
@@ -31,6 +32,8 @@ class Reader {
   #painted = "";
   /** Part of the first `open` of the present receiver. */
   #firstPart = 0;
+  /** The offset up to which this attachment was told that its part is verified. */
+  #sure = 0;
 
   constructor(truth: readonly string[], unit: OffsetUnit) {
     this.#truth = truth;
@@ -54,9 +57,22 @@ class Reader {
         const truth = this.#truth[this.#firstPart + index] ?? "";
         expect(part.complete ? truth : truth.slice(0, part.committed.length)).toBe(part.committed);
       }
+      this.#expectVerified(JSON.parse(data));
     }
     expect(this.#parser.failure).toBeNull();
     expect(this.receiver.cursor).toBe(this.#parser.lastEventId);
+  }
+
+  /** Verified is what was said to be, and that is the truth. */
+  #expectVerified(event: { type: string; at: number; verified?: number }): void {
+    if (event.type === "part" || event.type === "open") this.#sure = 0;
+    this.#sure = Math.max(this.#sure, event.verified ?? 0);
+    const part = this.receiver.parts.at(-1);
+    if (part === undefined) return;
+    const { index, committed, verifiedTail } = part;
+    const truth = this.#truth[index] ?? "";
+    const end = Math.max(committed.length, indexAt(truth, this.#sure, this.#unit));
+    expect(verifiedTail).toBe(truth.slice(committed.length, end));
   }
 
   /** Returns the cursor to resume at. */
@@ -103,4 +119,25 @@ test("a reader ends with the same text wherever the connection was cut", async (
     expect(await checkDigest(reader.receiver)).toBe(verdict);
   });
   await fc.assert(property, { numRuns: 500 });
+});
+
+test("a reader distrusts a server that takes back what it called verified", () => {
+  const someText = fc.string({ unit: "grapheme", minLength: 2, maxLength: 8 });
+  const property = fc.property(someText, anyText, anyUnit, fc.nat(), fc.boolean(), (sure, draft, unit, share, retracts) => {
+    const reader = new Receiver({ unit });
+    const open = { type: "open", v: 1, stream: "s", epoch: 7, model: "m", policy: {}, offsets: unit, part: 0, at: 0 };
+    reader.receiveJson(JSON.stringify(open));
+    const verified = lengthIn(sure, unit);
+    const end = verified + lengthIn(draft, unit);
+    reader.receiveJson(JSON.stringify({ type: "tentative", at: 0, text: sure + draft, verified }));
+    expect(reader.verifiedTail).toBe(sure);
+    const at = share % verified;
+    const broken = retracts
+      ? { type: "retract", at, n: end - at, cause: "draft_rejected" }
+      : { type: "tentative", at: end, text: "x", verified: at };
+    reader.receiveJson(JSON.stringify(broken));
+    expect(reader.failure?.code).toBe("protocol_violation");
+    expect([reader.committed, reader.tail]).toEqual(["", ""]);
+  });
+  fc.assert(property, { numRuns: 300 });
 });

@@ -11,6 +11,8 @@ export type Action =
   | { readonly do: "foresee"; readonly n: number }
   /** Verify the next `n` code points. */
   | { readonly do: "verify"; readonly n: number }
+  /** Verify `n` more, and withhold the commit; the next tentative event says so. */
+  | { readonly do: "withhold"; readonly n: number }
   /** Take back all but `n` code points of the tail. */
   | { readonly do: "retract"; readonly n: number }
   | { readonly do: "heartbeat" };
@@ -24,6 +26,8 @@ export class ScriptedServer {
   // What has been verified: all parts before `#part`, and so many code points of that one.
   #part = 0;
   #verified = 0;
+  /** Code points of that part that are verified or withheld. */
+  #withheld = 0;
   /** Code points of tail this attachment was told. */
   #tail: string[] = [];
 
@@ -38,7 +42,7 @@ export class ScriptedServer {
     const { part, offset } = cursor === null ? { part: 0, offset: 0 } : parseCursor(cursor);
     const text = this.#text(part);
     const held = Array.from(text.slice(0, indexAt(text, offset, this.#unit))).length;
-    const [end, verified] = [this.#part, this.#verified];
+    const [end, verified, withheld] = [this.#part, this.#verified, this.#withheld];
     const open = {
       type: "open",
       v: 1,
@@ -55,7 +59,9 @@ export class ScriptedServer {
     while (this.#part < end) {
       frames += this.#commit(this.#current().length - this.#verified) + this.#beginPart();
     }
-    return frames + this.#commit(verified - this.#verified);
+    frames += this.#commit(verified - this.#verified);
+    this.#withheld = withheld;
+    return frames;
   }
 
   act(action: Action): string {
@@ -73,8 +79,10 @@ export class ScriptedServer {
         }
         return this.#commit(Math.min(action.n, left));
       }
+      case "withhold":
+        return this.#withhold(action.n);
       case "retract":
-        return this.#retract(action.n);
+        return this.#retract(Math.max(action.n, this.#withheld - this.#verified));
       case "heartbeat":
         return this.#frame({ type: "heartbeat" }, false);
     }
@@ -116,11 +124,25 @@ export class ScriptedServer {
     return this.#length(this.#current().slice(0, this.#verified));
   }
 
-  #draft(chars: readonly string[]): string {
+  /** What is withheld and not shown yet comes first. */
+  #draft(drafted: readonly string[]): string {
+    const shown = this.#verified + this.#tail.length;
+    const chars = [...this.#current().slice(shown, this.#withheld), ...drafted];
     if (chars.length === 0) return "";
-    const at = this.#watermark() + this.#length(this.#tail);
+    const watermark = this.#watermark();
+    const at = watermark + this.#length(this.#tail);
     this.#tail.push(...chars);
-    return this.#frame({ type: "tentative", at, text: chars.join("") }, false);
+    const sure = this.#current().slice(this.#verified, this.#withheld);
+    const verified = sure.length > 0 ? { verified: watermark + this.#length(sure) } : {};
+    return this.#frame({ type: "tentative", at, text: chars.join(""), ...verified }, false);
+  }
+
+  /** Drafts that turn out wrong by it are gone. */
+  #withhold(n: number): string {
+    this.#withheld = Math.min(this.#withheld + n, this.#current().length);
+    const sure = this.#current().slice(this.#verified, this.#withheld);
+    const wrong = sure.findIndex((char, index) => index < this.#tail.length && this.#tail[index] !== char);
+    return wrong === -1 ? "" : this.#retract(wrong);
   }
 
   #retract(kept: number): string {
@@ -146,6 +168,7 @@ export class ScriptedServer {
     };
     this.#tail.splice(0, n);
     this.#verified += n;
+    this.#withheld = Math.max(this.#withheld, this.#verified);
     const text = chars.join("");
     const commit = { type: "commit", at, text, ...(gone.length > 0 && { retract }) };
     return this.#frame(commit, true);
@@ -153,7 +176,7 @@ export class ScriptedServer {
 
   #beginPart(): string {
     this.#part += 1;
-    this.#verified = 0;
+    this.#verified = this.#withheld = 0;
     return this.#frame({ type: "part", part: this.#part, kind: "text" }, true);
   }
 
