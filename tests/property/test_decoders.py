@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from engine import frames
+from gateway.access import Principal
 from gateway.backends.base import BackendEvent, Drafted, Finished, PartBegins, Verified
 from gateway.backends.local.process import EngineLinkError, decode_frame
 from gateway.backends.scripted import load_traces
@@ -165,13 +166,13 @@ def test_packed_message_of_any_bytes_is_taken_or_refused(data: bytes) -> None:
 @fuzz
 @given(data=like_json(CHAT))
 def test_chat_of_any_bytes_is_taken_or_refused(data: bytes) -> None:
-    ends_in_words(lambda: from_chat(decode_chat(data)), RequestError)
+    ends_in_words(lambda: from_chat(decode_chat(data), 2048), RequestError)
 
 
 @fuzz
 @given(data=like_json(COMPLETION))
 def test_completion_of_any_bytes_is_taken_or_refused(data: bytes) -> None:
-    ends_in_words(lambda: from_completion(decode_completion(data)), RequestError)
+    ends_in_words(lambda: from_completion(decode_completion(data), 2048), RequestError)
 
 
 @pytest.mark.parametrize("opening", [b'{"a":', b"["])
@@ -331,11 +332,13 @@ def test_stream_takes_any_events_of_its_backend_or_fails_in_words(
         registry = StreamRegistry(
             HandBackend(), clock, epoch=7, limits=limits, delivery=DeliveryConfig()
         )
-        stream = await registry.start(GenerationRequest(prompt="x", model="hand", seed=1))
+        owner = Principal.unbounded(clock.now)
+        request = GenerationRequest(prompt="x", model="hand", seed=1)
+        stream = await registry.start(request, owner)
         policies = (Hold(), StreamRetract(budget=0.5), Chunk(unit="word", tail=True))
         include: list[IncludeItem] = ["tokens", "logprobs", "confidence"]
         attachments = [
-            stream.attach(each, connection=Connection(clock, {}), include=include)
+            stream.attach(each, connection=Connection(clock, {}, owner), include=include)
             for each in policies
         ]
         receivers = [Receiver() for _ in policies]
