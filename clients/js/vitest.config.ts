@@ -7,7 +7,7 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
-    include: ["*/test/**/*.test.ts"],
+    include: ["test/**/*.test.ts", "*/test/**/*.test.ts"],
     // A run that found no test is a broken run, not a green one.
     passWithNoTests: false,
     allowOnly: false,
