@@ -95,6 +95,6 @@ $(STAMPS)/clients: $(CLIENTS)/python/requirements.txt $(CLIENTS)/python/constrai
 	@touch $@
 
 clean:
-	rm -rf .venv .clients $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/dist
+	rm -rf .venv .clients $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/*/dist
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

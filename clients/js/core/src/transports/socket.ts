@@ -298,7 +298,7 @@ class Attached implements Transport {
     this.#isCancelled = true;
     if (this.#ref !== null && this.#wire.send({ type: "cancel", ref: this.#ref })) return;
     if ("request" in this.stream.wanted) {
-      this.stream.fail(new WetinkError("withdrawn", "the request was withdrawn before its stream began"));
+      this.stream.fail(new WetinkError("withdrawn", "withdrawn before the stream began"));
     }
   }
 

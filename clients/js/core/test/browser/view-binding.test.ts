@@ -9,7 +9,7 @@ import { Gateway } from "../../../testing/gateway.js";
 import { longTrace, MIXED, MIXED_TEXT } from "../../../testing/traces.js";
 
 const LONG = longTrace(5000);
-const SLOW = longTrace(30, 20);
+const SLOW = longTrace(15, 15);
 /** Bytes after which the connections are cut, one after the other. */
 const CUTS = [
   ...[0, 10, 11, 12, 60, 100, 150, 200, 250, 300].map((at) => [at, at]),
@@ -62,14 +62,13 @@ async function show(asked: Asked): Promise<Shown> {
     const main = document.querySelector("main") as HTMLElement;
     main.replaceChildren();
     const seen = { touched: 0, patches: 0, tentative: [] as string[], struck: [] as string[] };
-    const isCommitted = (node: Node | null): boolean =>
-      (node instanceof Element ? node : node?.parentElement)?.closest(".wetink-committed") !== null;
     const look = (records: MutationRecord[]): void => {
       seen.patches += 1;
       for (const { type, target, addedNodes, removedNodes } of records) {
         const struck = [...addedNodes].filter((node) => node.nodeName === "DEL");
         seen.struck.push(...struck.map((node) => node.textContent ?? ""));
-        if (!isCommitted(target)) continue;
+        const element = target instanceof Element ? target : target.parentElement;
+        if (!element?.closest(".wetink-committed")) continue;
         const gone = [...removedNodes].filter((node) => node.nodeName !== "DEL");
         seen.touched += type === "characterData" ? 1 : gone.length;
       }
