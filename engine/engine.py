@@ -7,6 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.config import MAX_VERIFY_DELAY_MS
 from engine.drafters.base import Drafter, Proposal
 from engine.drafters.model import ModelDrafter
 from engine.errors import EngineRequestError, IntegrityError
@@ -81,7 +82,6 @@ class Engine:
         self._drafters: dict[str, Drafter] = parts.drafters
         self._default_drafter = parts.default_drafter
         self._costs = parts.costs
-        self._verify_delay_s = config.verify_delay_ms / 1000
         self._no_drafts: set[str] = set()
         """Streams nobody wants to see drafts of."""
         self._outbox: list[EngineEvent] = []
@@ -89,7 +89,8 @@ class Engine:
         self._arrivals = 0
         self._shelves = parts.shelves
         self._step_seconds = parts.step_seconds
-        self._clock = StepClock(self._costs.verify)
+        self._clock = StepClock(lambda rows: self._costs.verify(rows) + self._step_seconds.pause)
+        self.slow_verification(config.verify_delay_ms)
         self._sentinel = self._watch(parts) if config.mode == "exact" else None
 
     def info(self) -> Ready:
@@ -192,6 +193,10 @@ class Engine:
         else:
             self._no_drafts.add(stream)
 
+    def slow_verification(self, delay_ms: float) -> None:
+        """From the next step on, pause so long before each verification (`verify_delay_ms`)."""
+        self._step_seconds.pause = min(delay_ms, MAX_VERIFY_DELAY_MS) / 1000
+
     def step(self, emit: Callable[[Step], None]) -> None:
         """One draft/verify round; `emit` gets drafts before they are verified, then verdicts."""
         if self._outbox:
@@ -211,8 +216,8 @@ class Engine:
         if shown:
             emit(Step(shown))
         clock.mark("send")
-        if self._verify_delay_s:
-            time.sleep(self._verify_delay_s)
+        if self._step_seconds.pause:
+            time.sleep(self._step_seconds.pause)
             clock.mark("demonstration")
         spans = [_span(item, d) for item, d in zip(plan, drafts, strict=True)]
         logits = self._runner.run(spans)

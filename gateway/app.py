@@ -16,7 +16,7 @@ from gateway.errors import BackendError
 from gateway.middleware import BodyLimit, Doorkeeper, allowed_hosts_for
 from gateway.responses import error_response, refusal_response
 from gateway.service import Gateway
-from gateway.transports import documents, status, streams, ws
+from gateway.transports import demonstration, documents, pages, status, streams, ws
 from gateway.transports.openai import routes as openai
 from gateway.transports.requests import LAST_EVENT_ID
 from protocol.errors import ErrorCode, RequestError
@@ -58,6 +58,8 @@ def create_app(
             *openai.routes(),
             *status.routes(),
             *documents.routes(),
+            *demonstration.routes(config.demonstration, backend),
+            *pages.routes(),
         ],
         lifespan=lifespan,
         middleware=[

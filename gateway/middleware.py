@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from gateway.config import is_loopback
 from gateway.responses import error_response
 from protocol.errors import ErrorCode, RequestError
 
@@ -192,11 +192,4 @@ def allowed_hosts_for(host: str, configured: Sequence[str] | None) -> Sequence[s
     """A gateway that listens on a loopback address answers for loopback names alone."""
     if configured is not None:
         return configured
-    return (*LOOPBACK_NAMES, host) if _is_loopback(host) else ("*",)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return (*LOOPBACK_NAMES, host) if is_loopback(host) else ("*",)

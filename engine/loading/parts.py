@@ -126,7 +126,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     progress("measuring step costs", None)
     draft_cost = None
     head_runner = HeadRunner(runner, head) if isinstance(runner, NativeRunner) and head else None
-    verify_cost = runner.profile(num_blocks).slowed(config.verify_delay_ms / 1000)
+    verify_cost = runner.profile(num_blocks)
     step_seconds = StepSeconds(verify_cost)
     if head_runner is not None:
         head_cost = None

@@ -91,6 +91,9 @@ class CountingEngine:
     def want_drafts(self, stream: str, wanted: bool) -> None:
         self.wanted[stream] = wanted
 
+    def slow_verification(self, delay_ms: float) -> None:
+        self.word = f"{delay_ms:g} "
+
     def step(self, emit: Callable[[Step], None]) -> None:
         self.on_step()
         for stream, left in list(self.left.items()):

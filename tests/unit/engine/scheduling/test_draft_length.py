@@ -93,9 +93,3 @@ def test_dearer_drafts_must_be_surer() -> None:
         planned([0.7], 8, 1, FLAT, StepCost([(1, seconds)])).floor for seconds in (0.01, 0.05, 0.1)
     ]
     assert 0.0 < floors[0] < floors[1] < floors[2] < 1.0
-
-
-def test_step_cost_grows_by_a_pause_whatever_the_rows() -> None:
-    slowed = StepCost([(1, 0.01), (8, 0.02)]).slowed(0.05)
-    assert slowed(1) == pytest.approx(0.06)
-    assert slowed(8) == pytest.approx(0.07)
