@@ -31,6 +31,7 @@ from engine.frames import (
     Pong,
     Ready,
     Rejected,
+    SlowVerification,
     Start,
     Step,
     ToEngine,
@@ -218,6 +219,15 @@ def test_worker_takes_frames_between_steps() -> None:
             seen.append(gateway.receive())
     assert len(seen) < 50
     assert engine.wanted == {"a": True}
+
+
+def test_worker_tells_its_engine_how_slow_to_verify() -> None:
+    with serving(counting(CountingEngine())) as (gateway, _):
+        gateway.receive()
+        gateway.send(SlowVerification(40.0))
+        gateway.send(start("a"))
+        assert gateway.receive() == Accepted("a", 1, 7)
+        assert gateway.receive() == Step([("a", Verified("40 "))])
 
 
 def test_worker_answers_a_ping_in_the_middle_of_a_step_and_says_how_long_it_has_taken() -> None:
