@@ -1,8 +1,13 @@
 import { defineConfig } from "vitest/config";
 
+// The packages find each other's sources, not what was last built of them.
+const conditions = ["wetink-source", "module", "node", "development|production"];
+
 export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
   test: {
-    include: ["test/**/*.test.ts"],
+    include: ["*/test/**/*.test.ts"],
     // A run that found no test is a broken run, not a green one.
     passWithNoTests: false,
     allowOnly: false,

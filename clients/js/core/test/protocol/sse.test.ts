@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { type SseEvent, SseParser } from "../src/index.js";
+import { type SseEvent, SseParser } from "../../src/protocol/index.js";
 import { chunks } from "./arbitraries.js";
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);

@@ -14,9 +14,9 @@ import {
   parseCursor,
   RequestError,
   SseParser,
-} from "../src/index.js";
+} from "../../src/protocol/index.js";
 
-const FOLDER = new URL("../../../tests/vectors/", import.meta.url);
+const FOLDER = new URL("../../../../../tests/vectors/", import.meta.url);
 
 interface Case {
   readonly name: string;

@@ -10,7 +10,6 @@ export { type Cursor, formatCursor, type Mark, parseCursor } from "./cursor.js";
 export { checkDigest, type DigestVerdict } from "./digest.js";
 export {
   LocalProtocolError,
-  type ReceiverCode,
   RemoteProtocolError,
   RequestError,
   WetinkError,

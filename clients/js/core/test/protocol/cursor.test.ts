@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { formatCursor, parseCursor, RequestError } from "../src/index.js";
+import { formatCursor, parseCursor, RequestError } from "../../src/protocol/index.js";
 
 const integer = fc.nat({ max: Number.MAX_SAFE_INTEGER });
 const mark = fc.constantFrom(null, "finish" as const, "error" as const);

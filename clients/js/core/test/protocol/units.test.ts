@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { indexAt, isWellFormed, lengthIn } from "../src/index.js";
+import { indexAt, isWellFormed, lengthIn } from "../../src/protocol/index.js";
 import { anyText, anyUnit } from "./arbitraries.js";
 
 describe("units", () => {

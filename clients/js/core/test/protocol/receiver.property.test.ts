@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 
-import { checkDigest, Receiver, type OffsetUnit, SseParser } from "../src/index.js";
+import { checkDigest, Receiver, type OffsetUnit, SseParser } from "../../src/protocol/index.js";
 import { anyText, anyUnit } from "./arbitraries.js";
 import { type Action, ScriptedServer } from "./scripted-server.js";
 

@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 
-import { formatCursor, indexAt, lengthIn, type OffsetUnit, parseCursor } from "../src/index.js";
+import { formatCursor, indexAt, lengthIn, type OffsetUnit, parseCursor } from "../../src/protocol/index.js";
 
 export type Action =
   /** Draft `text` behind the tail. */

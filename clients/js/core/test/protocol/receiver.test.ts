@@ -8,7 +8,7 @@ import {
   RemoteProtocolError,
   RequestError,
   type ServerEvent,
-} from "../src/index.js";
+} from "../../src/protocol/index.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 /** Where `make` installs the command. */
-const WETINK = fileURLToPath(new URL("../../../../.venv/bin/wetink", import.meta.url));
+const WETINK = fileURLToPath(new URL("../../../.venv/bin/wetink", import.meta.url));
 const ADDRESS = / at (http:\S+)$/;
 /** A browser waits so long before it reconnects; the default of a second only makes tests slow. */
 const RETRY_S = "0.05";

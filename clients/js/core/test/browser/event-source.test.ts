@@ -4,9 +4,9 @@ import chromium from "@sparticuz/chromium";
 import { type Browser, chromium as launcher } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import { decodeEvent, Receiver, type ServerEvent } from "../../src/index.js";
-import { CuttingProxy, type Request } from "./cutting-proxy.js";
-import { Gateway } from "./gateway.js";
+import { decodeEvent, Receiver, type ServerEvent } from "../../src/protocol/index.js";
+import { CuttingProxy, type Request } from "../../../testing/cutting-proxy.js";
+import { Gateway } from "../../../testing/gateway.js";
 
 const TRACES = {
   long: [

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { decodeEvent, RemoteProtocolError } from "../src/index.js";
+import { decodeEvent, RemoteProtocolError } from "../../src/protocol/index.js";
 
 const open = {
   type: "open",

@@ -2,7 +2,7 @@
 
 import * as fc from "fast-check";
 
-import { OFFSET_UNITS } from "../src/index.js";
+import { OFFSET_UNITS } from "../../src/protocol/index.js";
 
 /** Text with code points of every width, so that each unit disagrees with the others. */
 export const anyText = fc.string({ unit: "binary", maxLength: 20 });
