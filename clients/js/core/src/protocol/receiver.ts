@@ -5,7 +5,7 @@
  */
 
 import { type Cursor, formatCursor, type Mark, parseCursor } from "./cursor.js";
-import { LocalProtocolError, RemoteProtocolError } from "./errors.js";
+import { LocalProtocolError, RemoteProtocolError, type WetinkError } from "./errors.js";
 import {
   type Commit,
   decodeEvent,
@@ -148,11 +148,9 @@ export class Receiver {
     });
   }
 
-  /** The transport found the server at fault, such as an `SseParser` that failed. */
-  reject(fault: RemoteProtocolError): Change | null {
-    return this.#judge(() => {
-      throw fault;
-    });
+  /** Reading ends here: the transport found the server at fault, or the caller has given up. */
+  reject({ code, message, retryable, ended }: WetinkError): Change | null {
+    return this.#state === "failed" ? null : this.#fail({ code, message, retryable, ended });
   }
 
   /**
@@ -209,8 +207,7 @@ export class Receiver {
       return step();
     } catch (error) {
       if (!(error instanceof RemoteProtocolError)) throw error;
-      const { code, message } = error;
-      return this.#fail({ code, message, retryable: code === "gap", ended: false });
+      return this.reject(error);
     }
   }
 

@@ -1,0 +1,1 @@
+export { bindView, type BindOptions, CLASSES } from "./view-binding.js";

@@ -1,0 +1,107 @@
+/** Over the platform's `EventSource`, for pages that may use nothing else. */
+
+import { LiveStream } from "../live-stream.js";
+import type { HttpOptions, StreamOptions } from "../options.js";
+import type { OffsetUnit } from "../protocol/units.js";
+import type { Stream } from "../stream.js";
+import { lost, OneByOne, refusal, SILENCE_MS } from "./http.js";
+
+export interface EventSourceOptions
+  extends StreamOptions,
+    Pick<HttpOptions, "retry" | "fetch"> {
+  /** Asked before each connection, and sent as `?ticket=`: an `EventSource` has no headers. */
+  readonly ticket?: () => Promise<string>;
+  /** Default: the platform's. */
+  readonly EventSource?: typeof EventSource;
+}
+
+/**
+ * Reads the stream at `url`, the path that `POST /v1/streams` gave as `events`, with a query if it is
+ * to have one (`?policy=chunk:sentence`).
+ *
+ * It reconnects by its own clock and with a cursor, not by the browser's, which would send an old
+ * ticket and ask again for ever.
+ */
+export function eventSource(url: string | URL, options: EventSourceOptions = {}): Stream {
+  const address = new URL(url, globalThis.location?.href);
+  const query = address.searchParams;
+  if (!query.has("offsets")) query.set("offsets", "utf-16");
+  const [offsets, cursor] = [query.get("offsets") as OffsetUnit, query.get("cursor")];
+  const terms = { ...options, offsets, ...(cursor !== null && { cursor }) };
+  return new LiveStream(
+    { stream: null, options: terms },
+    (live) => new EventSourceTransport(live, options, address),
+  );
+}
+
+class EventSourceTransport extends OneByOne {
+  readonly #url: URL;
+  readonly #choices: EventSourceOptions;
+
+  constructor(live: LiveStream, options: EventSourceOptions, url: URL) {
+    super(live, options);
+    this.#url = url;
+    this.#choices = options;
+  }
+
+  override async cancel(): Promise<void> {
+    const url = await this.#address();
+    url.pathname = url.pathname.replace(/\/events$/, "");
+    const response = await this.fetch(url, { method: "DELETE" });
+    if (!response.ok) throw await refusal(response);
+  }
+
+  /** An `EventSource` cannot wait: it is closed, and the server merges until the next one. */
+  override pause(): void {
+    super.pause();
+    this.reconnect();
+  }
+
+  protected override async attach(signal: AbortSignal): Promise<void> {
+    await this.ready();
+    const url = await this.#address();
+    if (signal.aborted) return;
+    const source = new (this.#choices.EventSource ?? EventSource)(url);
+    try {
+      if (await this.#listen(source, signal)) return;
+    } finally {
+      source.close();
+    }
+    // The browser says that it was refused, but not why.
+    const response = await this.fetch(url, { headers: { Accept: "text/event-stream" }, signal });
+    if (response.status === 204) this.stream.nothingMore();
+    else if (!response.ok) throw await refusal(response);
+  }
+
+  async #address(): Promise<URL> {
+    const url = new URL(this.#url);
+    const { cursor } = this.stream;
+    if (cursor !== null) url.searchParams.set("cursor", cursor);
+    const ticket = await this.#choices.ticket?.();
+    if (ticket !== undefined) url.searchParams.set("ticket", ticket);
+    return url;
+  }
+
+  /** Until the connection ends; false where it was refused. */
+  #listen(source: EventSource, signal: AbortSignal): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      let timer: ReturnType<typeof setTimeout>;
+      const end = (wasOpen: boolean): void => {
+        clearTimeout(timer);
+        resolve(wasOpen);
+      };
+      const heard = (): void => {
+        clearTimeout(timer);
+        timer = setTimeout(() => reject(lost("the server fell silent")), SILENCE_MS);
+      };
+      source.addEventListener("message", ({ data }: MessageEvent<string>) => {
+        heard();
+        if (this.stream.read([data])) this.progressed();
+        if (!this.stream.wantsMore || this.stream.hasFailed) end(true);
+      });
+      source.addEventListener("error", () => end(source.readyState !== source.CLOSED));
+      signal.addEventListener("abort", () => end(true));
+      heard();
+    });
+  }
+}
