@@ -19,6 +19,8 @@ check 'pyright' "$bin/pyright"
 check 'import contracts' "$bin/lint-imports"
 check 'oxlint' npm --prefix "$js" run --silent lint
 check 'tsc' npm --prefix "$js" run --silent typecheck
+check 'served bundle' npm --prefix "$js" run --silent build -- --check
+check 'served page' node "$js/playground/build.mjs" --check
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'failed: %s\n' "${failed[@]}"

@@ -1,4 +1,10 @@
-export { connect, Connection, type ConnectionState, type ConnectOptions } from "./transports/socket.js";
+export {
+  connect,
+  Connection,
+  type ConnectionState,
+  type ConnectOptions,
+  type Socket,
+} from "./transports/socket.js";
 export { eventSource, type EventSourceOptions } from "./transports/event-source.js";
 export { attach, stream } from "./transports/fetch.js";
 export type { Finished, Stream } from "./stream.js";

@@ -91,12 +91,15 @@ class Playground {
     const answer = await fetch("/example.json");
     if (!answer.ok) return;
     const recording = decodeRecording(await answer.text());
-    if (this.#live !== null || this.#player !== null) return;
-    this.#open(recording, `A recorded answer to “${recording.question.prompt}” Ask your own above.`);
+    if (this.#live !== null || this.#recording !== null) return;
+    const player = this.#open(
+      recording,
+      `A recorded answer to “${recording.question.prompt}” Ask your own above.`,
+    );
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
-      this.#player?.seek(this.#player.duration);
+      player.seek(player.duration);
       this.#jump();
-    } else this.#player?.play();
+    } else player.play();
   }
 
   #run(): void {
@@ -136,16 +139,18 @@ class Playground {
   }
 
   /** A recording, from its beginning. */
-  #open(recording: Recording, caption: string): void {
+  #open(recording: Recording, caption: string): Player {
     this.#live?.leave();
     this.#live = null;
     this.#form.isRunning = false;
     this.#recording = recording;
-    this.#player = new Player(recording);
-    this.#replay.player = this.#player;
-    this.#show(this.#player.stage);
+    const player = new Player(recording);
+    this.#player = player;
+    this.#replay.player = player;
+    this.#show(player.stage);
     this.#caption(caption);
     this.#wake();
+    return player;
   }
 
   /** Another stage: the panes begin anew. */
@@ -170,7 +175,7 @@ class Playground {
   }
 
   #wake(): void {
-    this.#frame ??= requestAnimationFrame((now) => this.#onFrame(now));
+    if (this.#frame === null) this.#frame = requestAnimationFrame((now) => this.#onFrame(now));
   }
 
   #onFrame(now: number): void {
@@ -310,11 +315,6 @@ class Playground {
   }
 
   #share(): void {
-    const copy = async (text: string): Promise<void> => {
-      await navigator.clipboard.writeText(text);
-      at("#copied").textContent = "Copied";
-      setTimeout(() => (at("#copied").textContent = ""), NOTE_MS);
-    };
     at("#share-link").addEventListener("click", () => {
       const link = linkOf(this.#question, location.href);
       history.replaceState(null, "", link);
@@ -338,8 +338,7 @@ class Playground {
     try {
       const recording = decodeRecording(await file.text());
       this.#form.show(recording.question);
-      this.#open(recording, `${file.name}: ${recording.model}, recorded`);
-      this.#player?.play();
+      this.#open(recording, `${file.name}: ${recording.model}, recorded`).play();
       this.#wake();
     } catch (error) {
       this.#tell(Object.assign(error as WetinkError, { code: file.name }));
@@ -359,6 +358,12 @@ function factsOf(stage: Stage, name: (typeof PANES)[number]): Fact[] {
     );
   } else facts.push(["taken back", "nothing"]);
   return facts;
+}
+
+async function copy(text: string): Promise<void> {
+  await navigator.clipboard.writeText(text);
+  at("#copied").textContent = "Copied";
+  setTimeout(() => (at("#copied").textContent = ""), NOTE_MS);
 }
 
 function save(text: string): void {

@@ -2,7 +2,7 @@
 
 import type { Stream } from "../stream.js";
 import type { View } from "../view.js";
-import { EachFrame } from "./each-frame.js";
+import { eachFrame } from "./each-frame.js";
 import { Marker } from "./marker.js";
 
 export interface BindOptions {
@@ -30,7 +30,7 @@ export const CLASSES = {
 export function bindView(element: Element, stream: Stream, options: BindOptions = {}): () => void {
   const marker = new Marker(options.retractedMs);
   const parts: PartView[] = [];
-  return EachFrame.follow(stream, (view: View) => {
+  return eachFrame(stream, (view: View) => {
     for (const [index, part] of view.parts.entries()) {
       parts[index] ??= new PartView(element, part.kind, marker);
       parts[index].show(part.committed, part.verifiedTail, part.tail);

@@ -25,7 +25,8 @@ export class Levers {
     });
     this.#slider.addEventListener("input", () => {
       this.#sayDelay();
-      this.#telling ??= setTimeout(() => {
+      if (this.#telling !== null) return;
+      this.#telling = setTimeout(() => {
         this.#telling = null;
         void slowDown(Number(this.#slider.value));
       }, TELL_EVERY_MS);
