@@ -8,6 +8,7 @@ import { type Health, health, models, pace } from "./gateway.js";
 import { Live } from "./run/live.js";
 import { Player } from "./run/player.js";
 import { decodeRecording, encodeRecording, PANES, type Question, type Recording } from "./run/recording.js";
+import { lead } from "./run/reader.js";
 import { Stage } from "./run/stage.js";
 import { linkOf, questionIn } from "./share/link.js";
 import { type Language, snippet } from "./share/snippets.js";
@@ -18,7 +19,7 @@ import { QuestionForm } from "./view/question-form.js";
 import { ReplayBar } from "./view/replay-bar.js";
 import { Timeline } from "./view/timeline.js";
 import { TokenView } from "./view/tokens.js";
-import { verdictOf } from "./view/verdict.js";
+import { FELT_MS, verdictOf } from "./view/verdict.js";
 import { Voice } from "./view/voice.js";
 
 /** How often the gateway is asked how it is: at rest, and while something is wrong with it. */
@@ -227,6 +228,7 @@ class Playground {
     return [
       ["speed", tokensPerSecond === null ? "–" : `${tokensPerSecond.toFixed(tokensPerSecond < 10 ? 1 : 0)} tok/s`],
       ["guesses right", percent(steps.acceptance)],
+      ["longest tail", `${this.#stage.readers.retract.longestTail} characters`],
       ["tokens per check", (steps.origins.length / steps.list.length).toFixed(1)],
     ];
   }
@@ -350,13 +352,13 @@ function factsOf(stage: Stage, name: (typeof PANES)[number]): Fact[] {
   const reader = stage.readers[name];
   if (reader.firstVisible === null) return [["first text", "–"]];
   const facts: Fact[] = [["first text", seconds(reader.firstVisible)]];
-  if (name === "retract") {
-    facts.push(
-      ["final", seconds(reader.firstCommitted)],
-      ["longest tail", String(reader.longestTail)],
-      ["taken back", percent(reader.erasure), reader.erasure > 0],
-    );
-  } else facts.push(["taken back", "nothing"]);
+  const ahead = name === "hold" ? 0 : lead(reader, stage.readers.hold);
+  if (Math.abs(ahead) >= FELT_MS) {
+    facts.push([ahead > 0 ? "ahead of hold" : "behind hold", seconds(Math.abs(ahead))]);
+  }
+  facts.push(
+    reader.erased === 0 ? ["taken back", "nothing"] : ["taken back", percent(reader.erasure), true],
+  );
   return facts;
 }
 

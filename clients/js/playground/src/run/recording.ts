@@ -114,4 +114,4 @@ export function questionOf(raw: unknown): Question {
   return question;
 }
 
-export const DEFAULTS = { max_tokens: 120, temperature: 0, budget: 0.3 } as const;
+export const DEFAULTS = { max_tokens: 120, temperature: 0, budget: 0.5 } as const;

@@ -25,6 +25,8 @@ export class Pane {
   readonly #starts = new WeakMap<Node, number>();
   #length = 0;
   #tail = "";
+  /** One at a time: two would stand in each other's way. */
+  #ghost: HTMLElement | null = null;
 
   constructor(name: PaneName) {
     this.name = name;
@@ -116,6 +118,8 @@ export class Pane {
     ghost.setAttribute("aria-hidden", "true");
     ghost.append(words);
     words.addEventListener("animationend", () => ghost.remove());
+    this.#ghost?.remove();
+    this.#ghost = ghost;
     this.text.insertBefore(ghost, before);
     const over = ghost.offsetLeft + words.offsetWidth - (this.text.clientWidth - 8);
     if (over > 0) words.style.left = `${-Math.min(over, ghost.offsetLeft - 8)}px`;

@@ -4,12 +4,12 @@ import type { Model } from "../gateway.js";
 import { DEFAULTS, type Question, questionOf } from "../run/recording.js";
 import { at, element } from "./page.js";
 
-/** What the embedded model answers sensibly, and shortly. */
+/** What the embedded model answers sensibly, and shortly; drafts hit well in the first and the last. */
 const EXAMPLES = [
-  "Why is the sky blue? Answer in three sentences.",
-  "Describe a walk through a quiet forest.",
-  "Why do we dream?",
-  "Write a Python function that checks whether a number is prime.",
+  ["A forest walk", "Describe a walk through a quiet forest."],
+  ["The blue sky", "Why is the sky blue? Answer in three sentences."],
+  ["Dreams", "Why do we dream?"],
+  ["Python", "Write a Python function that checks whether a number is prime."],
 ] as const;
 /** Positions of the budget's slider. */
 const BUDGETS = [0.02, 0.05, 0.1, 0.3, 0.5, 1] as const;
@@ -23,6 +23,9 @@ const DRAFTERS: Readonly<Record<string, string>> = {
   model: "model (a small second one)",
 };
 
+/** Unless another is chosen: it guesses the same however often a question is asked. */
+const FRESH_DRAFTER = "head";
+
 export class QuestionForm {
   readonly #prompt = at<HTMLTextAreaElement>("#prompt");
   readonly #model = at<HTMLSelectElement>("#model");
@@ -34,6 +37,11 @@ export class QuestionForm {
   readonly #budget = at<HTMLInputElement>("#budget");
   readonly #run = at<HTMLButtonElement>("#run");
   #models: readonly Model[] = [];
+  /** As a link asked for, before it is known what there is; then as chosen. */
+  #wanted: { model: string | undefined; drafter: string | undefined } = {
+    model: undefined,
+    drafter: undefined,
+  };
 
   constructor(onRun: () => void, onStop: () => void) {
     at<HTMLFormElement>("#form").addEventListener("submit", (event) => {
@@ -48,8 +56,8 @@ export class QuestionForm {
       if (this.#prompt.value.trim() !== "") onRun();
     });
     at("#examples").append(
-      ...EXAMPLES.map((example) => {
-        const button = element("button", "", example);
+      ...EXAMPLES.map(([name, example]) => {
+        const button = element("button", "", name);
         button.type = "button";
         button.addEventListener("click", () => {
           this.#prompt.value = example;
@@ -62,7 +70,13 @@ export class QuestionForm {
     for (const [index, option] of [...this.#length.options].entries()) {
       if (index > 0) option.value = String(LENGTHS[index - 1]);
     }
-    this.#model.addEventListener("change", () => this.#offerDrafters());
+    this.#model.addEventListener("change", () => {
+      this.#wanted.model = this.#model.value;
+      this.#offerDrafters();
+    });
+    this.#drafter.addEventListener("change", () => {
+      this.#wanted.drafter = this.#drafter.value;
+    });
     this.#budget.addEventListener("input", () => this.#sayBudget());
     this.#foldSettings();
     this.show(questionOf({}));
@@ -90,19 +104,17 @@ export class QuestionForm {
     this.#tokens.value = String(question.max_tokens);
     this.#seed.value = question.seed === undefined ? "" : String(question.seed);
     this.#length.value = question.draft_length === undefined ? "" : String(question.draft_length);
-    choose(this.#model, question.model);
-    this.#offerDrafters();
-    choose(this.#drafter, question.drafter);
+    this.#wanted = { model: question.model, drafter: question.drafter };
+    this.offer(this.#models);
     const nearest = BUDGETS.findIndex((budget) => budget >= question.budget);
     this.#budget.value = String(nearest === -1 ? BUDGETS.length - 1 : nearest);
     this.#sayBudget();
   }
 
   offer(models: readonly Model[]): void {
-    const chosen = this.#model.value;
     this.#models = models;
     this.#model.replaceChildren(...models.map(({ id }) => new Option(id, id)));
-    choose(this.#model, chosen);
+    choose(this.#model, this.#wanted.model);
     this.#offerDrafters();
   }
 
@@ -116,14 +128,14 @@ export class QuestionForm {
   }
 
   #offerDrafters(): void {
-    const chosen = this.#drafter.value;
     const model = this.#models.find(({ id }) => id === this.#model.value);
     const known = model?.drafters ?? [];
     this.#drafter.replaceChildren(
       new Option("the server's", ""),
       ...known.filter((name) => name in DRAFTERS).map((name) => new Option(DRAFTERS[name], name)),
     );
-    choose(this.#drafter, chosen);
+    // Copies of recent answers are always right the second time: nothing would be left to see.
+    choose(this.#drafter, this.#wanted.drafter ?? (known.includes(FRESH_DRAFTER) ? FRESH_DRAFTER : ""));
   }
 
   #sayBudget(): void {

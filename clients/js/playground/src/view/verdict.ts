@@ -6,7 +6,7 @@ import type { Stage } from "../run/stage.js";
 import { element, percent } from "./page.js";
 
 /** Under this no reader feels a difference. */
-const FELT_MS = 20;
+export const FELT_MS = 20;
 
 /** Null before every reading has its end. */
 export function verdictOf(stage: Stage): readonly (string | HTMLElement)[] | null {
