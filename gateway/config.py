@@ -154,7 +154,7 @@ class DemonstrationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Lets the page at `/` slow the engine down and kill it; on loopback addresses only."""
 
     enabled: bool = False
-    verify_delay_ms: Annotated[float, Meta(ge=0.0, le=MAX_VERIFY_DELAY_MS)] = 250.0
+    verify_delay_ms: Annotated[float, Meta(ge=0.0, le=MAX_VERIFY_DELAY_MS)] = 300.0
     """With which it begins: the engine's, where that is not set."""
 
 

@@ -184,5 +184,5 @@ def test_demonstration_begins_slow_unless_the_engine_has_its_own_pace() -> None:
         return GatewayConfig.load(overrides=dotted, env={}).started_engine.verify_delay_ms
 
     assert delay() is None
-    assert delay(demonstration__enabled=True) == 250.0
+    assert delay(demonstration__enabled=True) == 300.0
     assert delay(demonstration__enabled=True, engine__verify_delay_ms=30.0) == 30.0

@@ -53,9 +53,10 @@ export function durationOf(recording: Recording): number {
 export function encodeRecording(recording: Recording): string {
   const { entries, ...head } = recording;
   const rows = entries.map(({ t, reading, event }) =>
-    JSON.stringify([Math.round(t), reading, event], (key, value: unknown) =>
-      value === null || key === "stream" ? undefined : value,
-    ),
+    JSON.stringify([Math.round(t), reading, event], (key, value: unknown) => {
+      if (value === null || value === false || key === "stream") return undefined;
+      return key === "confidence" ? Math.round(1000 * (value as number)) / 1000 : value;
+    }),
   );
   return `{"format":"${FORMAT}",${JSON.stringify(head).slice(1, -1)},"entries":[\n${rows.join(",\n")}\n]}\n`;
 }
@@ -114,4 +115,4 @@ export function questionOf(raw: unknown): Question {
   return question;
 }
 
-export const DEFAULTS = { max_tokens: 120, temperature: 0, budget: 0.5 } as const;
+export const DEFAULTS = { max_tokens: 120, temperature: 0, budget: 1 } as const;

@@ -4,11 +4,11 @@ import type { Model } from "../gateway.js";
 import { DEFAULTS, type Question, questionOf } from "../run/recording.js";
 import { at, element } from "./page.js";
 
-/** What the embedded model answers sensibly, and shortly; drafts hit well in the first and the last. */
+/** What the embedded model answers sensibly, and shortly. */
 const EXAMPLES = [
+  ["The smell of rain", "Describe the smell of rain in two sentences."],
   ["A forest walk", "Describe a walk through a quiet forest."],
   ["The blue sky", "Why is the sky blue? Answer in three sentences."],
-  ["Dreams", "Why do we dream?"],
   ["Python", "Write a Python function that checks whether a number is prime."],
 ] as const;
 /** Positions of the budget's slider. */
