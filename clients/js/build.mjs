@@ -38,7 +38,7 @@ function main(args) {
     throw new Error("gateway/pages/wetink.js is stale: npm --prefix clients/js run build");
   }
   writeFileSync(SERVED, built);
-  for (const name of ["core"]) {
+  for (const name of ["core", "react", "ai-sdk"]) {
     rmSync(`${HERE}/${name}/dist`, { recursive: true, force: true });
     execFileSync("npx", ["tsc", "-p", `${name}/tsconfig.build.json`], { cwd: HERE, stdio: "inherit" });
   }

@@ -282,6 +282,7 @@ async def test_backend_keeps_its_pace_when_its_engine_is_killed() -> None:
         await backend.generate("c", ask("stall " + TEXT), reader, want_drafts=True)
         await reader.until(drafted)
         backend.kill_engine()
+        assert not backend.ready
         await reader.ended()
         assert (reader.text, reader.restarts_seen) == (TEXT, 1)
         assert backend.engine_pid != before

@@ -55,9 +55,10 @@ export class Gateway {
     return events;
   }
 
-  async stop(): Promise<void> {
+  /** `SIGKILL`: without a word to anybody, as in a power cut. */
+  async stop(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
     const ended = new Promise((resolve) => this.#process.once("exit", resolve));
-    this.#process.kill();
+    this.#process.kill(signal);
     await ended;
     rmSync(this.#traces, { recursive: true });
   }

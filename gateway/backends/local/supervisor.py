@@ -129,6 +129,7 @@ class Supervisor:
         """The present engine, as `kill -9` would; another is started like after any other end."""
         if self._process is not None:
             self._process.kill()
+            self.ready = False
 
     def send(self, frame: frames.ToEngine) -> None:
         """To the present engine; dropped where there is none."""

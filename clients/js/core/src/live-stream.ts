@@ -184,7 +184,8 @@ export class LiveStream implements Stream {
     if (!this.wantsMore) return false;
     const { failure } = this.#receiver;
     const why = failure === null ? error : new WetinkError(failure.code, failure.message, failure);
-    const isLost = why.code === "connection_lost" || why.code === "gap";
+    // A refusal of the gateway's own is told at once; what a network does is tried again.
+    const isLost = NETWORK.has(why.code);
     this.#receiver.interrupted();
     if (this.#request !== null && this.#mustRepeat(why)) this.#repeat();
     else if (!why.retryable || why.ended || (this.#open === null && !isLost)) {
@@ -255,7 +256,8 @@ export class LiveStream implements Stream {
   }
 
   #aborted = (): void => {
-    if (this.#request !== null) this.#transport.cancel().catch(() => {});
+    // A request without an answer is withdrawn by leaving.
+    if (this.#request !== null && this.#id !== null) this.#transport.cancel().catch(() => {});
     const cause: unknown = this.#signal?.reason;
     this.fail(new WetinkError("aborted", "the caller aborted the stream", { cause }));
   };
@@ -310,6 +312,8 @@ export class LiveStream implements Stream {
 
 /** What shows that an attachment is worth having: `open` alone does not. */
 const PROGRESS: ReadonlySet<string> = new Set(["tentative", "commit", "retract", "part", "finish"]);
+
+const NETWORK: ReadonlySet<string> = new Set(["connection_lost", "gap", "bad_response"]);
 
 function receiverOptions({ offsets, cursor, held }: AttachOptions): ReceiverOptions {
   return {

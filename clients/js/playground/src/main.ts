@@ -228,7 +228,7 @@ class Playground {
     return [
       ["speed", tokensPerSecond === null ? "–" : `${tokensPerSecond.toFixed(tokensPerSecond < 10 ? 1 : 0)} tok/s`],
       ["guesses right", percent(steps.acceptance)],
-      ["longest tail", `${this.#stage.readers.retract.longestTail} characters`],
+      ["longest tail", String(this.#stage.readers.retract.longestTail)],
       ["tokens per check", (steps.origins.length / steps.list.length).toFixed(1)],
     ];
   }
@@ -268,6 +268,7 @@ class Playground {
   #killed(): void {
     this.#killedAt = performance.now();
     this.#levers.say("The engine is dead. Committed text stands; another engine is being started.");
+    if (this.#live !== null) for (const pane of this.#panes) pane.note("Engine killed, another one starts");
     clearTimeout(this.#watching);
     this.#setHealth("restarting");
     void this.#watch();
@@ -290,6 +291,7 @@ class Playground {
     if (this.#killedAt === null) return;
     const took = performance.now() - this.#killedAt;
     this.#killedAt = null;
+    this.#clearNotes();
     const goesOn = this.#live === null ? "" : " The text goes on where it was.";
     this.#levers.say(`Another engine runs after ${seconds(took)}.${goesOn}`);
   }

@@ -31,6 +31,8 @@ export function attach(
   return new LiveStream({ stream: id, options }, (live) => new FetchTransport(live, options, url));
 }
 
+const EVENT_STREAM = "text/event-stream";
+
 class FetchTransport extends OneByOne {
   readonly #url: string | URL;
 
@@ -60,9 +62,7 @@ class FetchTransport extends OneByOne {
       return;
     }
     if (!response.ok) throw await refusal(response);
-    if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
-      throw new WetinkError("bad_response", "the answer is not an event stream", { status: response.status });
-    }
+    requireEventStream(response);
     const path = response.headers.get("Content-Location");
     if (path !== null) this.stream.named(path.slice(path.lastIndexOf("/") + 1));
     if (response.body !== null) await this.#read(response.body.getReader());
@@ -70,7 +70,7 @@ class FetchTransport extends OneByOne {
 
   #ask(signal: AbortSignal): Promise<Response> {
     const { wanted } = this.stream;
-    const headers = { ...this.headers, Accept: "text/event-stream" };
+    const headers = { ...this.headers, Accept: EVENT_STREAM };
     if ("request" in wanted) {
       return this.fetch(endpoint(this.#url, "streams"), {
         method: "POST",
@@ -99,6 +99,14 @@ class FetchTransport extends OneByOne {
       if (parser.failure !== null) this.stream.reject(parser.failure);
     }
   }
+}
+
+function requireEventStream({ status, headers }: Response): void {
+  const type = headers.get("Content-Type") ?? "";
+  if (type.startsWith(EVENT_STREAM)) return;
+  // A browser takes headers that were cut off for whole ones.
+  if (EVENT_STREAM.startsWith(type)) throw lost("the connection ended within the headers");
+  throw new WetinkError("bad_response", "the answer is not an event stream", { status });
 }
 
 /** A network may vanish without a word; the server does not. */

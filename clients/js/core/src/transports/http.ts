@@ -27,11 +27,14 @@ export async function refusal(response: Response): Promise<WetinkError> {
     retryable: status === 429 || status >= 502,
     retryAfterMs: retryAfter > 0 ? retryAfter * 1000 : null,
   };
+  // No text: cut off. A browser reads even "HTTP/1.1 20", cut off, as an answer of status 20.
+  const text = await response.text().catch(() => "");
   try {
-    const { code, message, param } = ((await response.json()) as { error: Refusal }).error;
+    const { code, message, param } = (JSON.parse(text) as { error: Refusal }).error;
     return new WetinkError(code, message, { ...details, field: param });
   } catch {
-    return new WetinkError("bad_response", `the server answered with status ${status}`, details);
+    const retryable = details.retryable || text === "";
+    return new WetinkError("bad_response", `the server answered with status ${status}`, { ...details, retryable });
   }
 }
 

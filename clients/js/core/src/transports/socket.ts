@@ -330,8 +330,10 @@ class Attached implements Transport {
   }
 
   #detach(): void {
+    // Where the answer to a start is under way, the generation may have begun.
+    const isStarting = this.#stage === "asked" && "request" in this.stream.wanted;
     if (this.#stage === "open" || this.#stage === "asked") {
-      this.#wire.send({ type: "detach", ref: this.#ref });
+      this.#wire.send({ type: isStarting ? "cancel" : "detach", ref: this.#ref });
     }
     this.#stage = "detached";
   }

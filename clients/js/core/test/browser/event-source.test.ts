@@ -1,10 +1,10 @@
 /** A plain `EventSource`, as in any page, in a real browser against a real gateway. */
 
-import chromium from "@sparticuz/chromium";
-import { type Browser, chromium as launcher } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 import { decodeEvent, Receiver, type ServerEvent } from "../../src/protocol/index.js";
+import { launch } from "../../../testing/browser.js";
 import { CuttingProxy, type Request } from "../../../testing/cutting-proxy.js";
 import { Gateway } from "../../../testing/gateway.js";
 
@@ -26,11 +26,7 @@ let browser: Browser;
 beforeAll(async () => {
   [gateway, browser] = await Promise.all([
     Gateway.start(TRACES),
-    // Without root there is no sandbox; of the package's other arguments one process for all
-    // pages would end with the first of them.
-    chromium
-      .executablePath()
-      .then((executablePath) => launcher.launch({ executablePath, args: ["--no-sandbox"] })),
+    launch(),
   ]);
 });
 
