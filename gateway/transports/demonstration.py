@@ -30,9 +30,9 @@ class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def routes(config: DemonstrationConfig, backend: Backend) -> list[Route]:
-    """None, unless this is a demonstration of a backend that has an engine."""
+    """One that says that there is nothing, unless a backend with an engine is demonstrated."""
     if not config.enabled or not isinstance(backend, Demonstrable):
-        return []
+        return [Route("/v1/demonstration", nothing)]
 
     async def pace(request: Request) -> ASGIApp:
         if request.method == "PUT":
@@ -51,6 +51,11 @@ def routes(config: DemonstrationConfig, backend: Backend) -> list[Route]:
         Route("/v1/demonstration", pace, methods=["GET", "PUT"]),
         Route("/v1/demonstration/kill", kill_engine, methods=["POST"]),
     ]
+
+
+async def nothing(_request: Request) -> ASGIApp:
+    """A page asks this as a matter of course: no error for its console."""
+    return Response(status_code=204)
 
 
 def _read(body: bytes) -> Pace:

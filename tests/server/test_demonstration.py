@@ -42,13 +42,14 @@ def test_bound_of_the_pause_is_the_engines() -> None:
 
 async def test_engine_is_out_of_reach_without_demonstration_mode() -> None:
     async with serving(SlowBackend()) as (_, http):
-        assert (await http.get("/v1/demonstration")).status_code == 404
+        assert (await http.get("/v1/demonstration")).status_code == 204
+        assert (await http.put("/v1/demonstration", json={})).status_code == 405
         assert (await http.post("/v1/demonstration/kill")).status_code == 404
 
 
 async def test_demonstration_is_not_offered_where_there_is_no_engine() -> None:
     async with serving(HandBackend(), demonstration__enabled=True) as (_, http):
-        assert (await http.get("/v1/demonstration")).status_code == 404
+        assert (await http.get("/v1/demonstration")).status_code == 204
 
 
 async def test_demonstration_slows_verification_down() -> None:

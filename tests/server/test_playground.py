@@ -44,4 +44,3 @@ def test_pages_load_nothing_from_elsewhere() -> None:
     pages = list(FOLDER.iterdir())
     assert pages
     assert [path.name for path in pages if ELSEWHERE.search(path.read_bytes())] == []
-

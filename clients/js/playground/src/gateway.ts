@@ -30,7 +30,7 @@ export async function models(): Promise<readonly Model[]> {
 /** Null where this is no demonstration. */
 export async function pace(): Promise<Pace | null> {
   const answer = await fetch("/v1/demonstration", { cache: "no-store" });
-  return answer.ok ? ((await answer.json()) as Pace) : null;
+  return answer.status === 200 ? ((await answer.json()) as Pace) : null;
 }
 
 export async function slowDown(delay: number): Promise<void> {

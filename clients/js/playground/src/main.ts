@@ -47,7 +47,7 @@ class Playground {
   );
   readonly #replay = new ReplayBar(
     () => this.#jump(),
-    () => this.#voice.reset(),
+    () => this.#voice.reset(this.#stage.readers.chunk.committed),
   );
   readonly #timeline = new Timeline(at<HTMLCanvasElement>("#timeline"), ({ t }) => {
     this.#player?.pause();
@@ -62,6 +62,8 @@ class Playground {
   readonly #voice = new Voice();
   #health: Health = "loading";
   #isCut = false;
+  /** What is on show was asked for here, and is no replay. */
+  #isAnswer = false;
   #live: Live | null = null;
   #player: Player | null = null;
   #recording: Recording | null = null;
@@ -112,6 +114,7 @@ class Playground {
     this.#player = null;
     this.#replay.player = null;
     this.#isCut = false;
+    this.#isAnswer = true;
     this.#live = new Live({
       question,
       verifyDelay: this.#levers.verifyDelay,
@@ -144,6 +147,7 @@ class Playground {
     this.#live?.leave();
     this.#live = null;
     this.#form.isRunning = false;
+    this.#isAnswer = false;
     this.#recording = recording;
     const player = new Player(recording);
     this.#player = player;
@@ -158,7 +162,7 @@ class Playground {
   #show(stage: Stage): void {
     this.#stage = stage;
     this.#tokens.hide();
-    this.#voice.reset();
+    this.#voice.reset(stage.readers.chunk.committed);
     for (const pane of this.#panes) pane.reset();
     at("#verdict").hidden = true;
     at("#announce").replaceChildren();
@@ -169,6 +173,7 @@ class Playground {
     if (this.#player === null) return;
     const stills = at(".stage");
     stills.classList.add("still");
+    this.#isAnswer = false;
     this.#show(this.#player.stage);
     this.#paint();
     if (this.#player.isPlaying) requestAnimationFrame(() => stills.classList.remove("still"));
@@ -245,7 +250,7 @@ class Playground {
   #announce(committed: string): void {
     const region = at("#announce");
     const before = region.textContent?.length ?? 0;
-    if (this.#player === null && committed.length > before) region.append(committed.slice(before));
+    if (this.#isAnswer && committed.length > before) region.append(committed.slice(before));
   }
 
   #cut(isCut: boolean): void {

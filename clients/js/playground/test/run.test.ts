@@ -1,7 +1,7 @@
 /** A run as a recording: what it shows at any moment. */
 
 import { readFileSync } from "node:fs";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 
 import { Player } from "../src/run/player.js";

@@ -20,9 +20,9 @@ export class Voice {
     return this.#button.getAttribute("aria-pressed") === "true";
   }
 
-  /** Another text begins. */
-  reset(): void {
-    this.#said = 0;
+  /** Another text is on show; what stands there already is not said. */
+  reset(committed = ""): void {
+    this.#said = committed.length;
     if (this.isOn) speechSynthesis.cancel();
   }
 
