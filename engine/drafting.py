@@ -54,6 +54,15 @@ class Drafting:
     def names(self) -> list[str]:
         return sorted(self._drafters)
 
+    @property
+    def pause_s(self) -> float:
+        """What a demonstration adds to every step; drafts are as long as if it took that long."""
+        return self._step_seconds.pause
+
+    @pause_s.setter
+    def pause_s(self, seconds: float) -> None:
+        self._step_seconds.pause = seconds
+
     def chosen(self, asked: str | None) -> str:
         """The drafter a request gets. Raises EngineRequestError when it is not loaded."""
         name = asked or self.default

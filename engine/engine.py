@@ -7,6 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.config import MAX_VERIFY_DELAY_MS
 from engine.drafting import OFF
 from engine.errors import EngineRequestError, IntegrityError
 from engine.frames import (
@@ -75,14 +76,14 @@ class Engine:
         self._live: dict[str, _Live] = {}
         self._sequences, self._samplers = parts.live
         self._drafting = parts.drafting
-        self._verify_delay_s = config.verify_delay_ms / 1000
         self._no_drafts: set[str] = set()
         """Streams nobody wants to see drafts of."""
         self._outbox: list[EngineEvent] = []
         """Endings that came between steps."""
         self._arrivals = 0
         self._shelves = parts.shelves
-        self._clock = StepClock(parts.verify_cost)
+        self._clock = StepClock(lambda rows: parts.verify_cost(rows) + self._drafting.pause_s)
+        self.slow_verification(config.verify_delay_ms)
         self._sentinel = self._watch(parts) if config.mode == "exact" else None
 
     def info(self) -> Ready:
@@ -180,6 +181,10 @@ class Engine:
         else:
             self._no_drafts.add(stream)
 
+    def slow_verification(self, delay_ms: float) -> None:
+        """From the next step on, pause so long before each verification (`verify_delay_ms`)."""
+        self._drafting.pause_s = min(delay_ms, MAX_VERIFY_DELAY_MS) / 1000
+
     def step(self, emit: Callable[[Step], None]) -> None:
         """One draft/verify round; `emit` gets drafts before they are verified, then verdicts."""
         if self._outbox:
@@ -199,8 +204,8 @@ class Engine:
         if shown:
             emit(Step(shown))
         clock.mark("send")
-        if self._verify_delay_s:
-            time.sleep(self._verify_delay_s)
+        if self._drafting.pause_s:
+            time.sleep(self._drafting.pause_s)
             clock.mark("demonstration")
         spans = [_span(item, d) for item, d in zip(plan, drafts, strict=True)]
         logits = self._runner.run(spans)

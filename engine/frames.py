@@ -3,7 +3,7 @@ behind a 4-byte big-endian length.
 
 Engine to gateway: `Loading`*, then `Ready` or `Fatal`, then one `Step` per draft and one per
 verification, with `Accepted` / `Rejected` answering each `Start` and `Pong` each `Ping`. Gateway to
-engine: `Start`, `Cancel`, `WantDrafts`, `Ping`.
+engine: `Start`, `Cancel`, `WantDrafts`, `SlowVerification`, `Ping`.
 
 The events of a `Step` are maps whose names and tags are those of gateway/backends/base.py, so that
 the gateway decodes them straight into its own types.
@@ -206,8 +206,14 @@ class WantDrafts(_Frame, frozen=True, tag="want_drafts"):
     wanted: bool
 
 
+class SlowVerification(_Frame, frozen=True, tag="slow_verification"):
+    """For demonstrations: from the next step on, each pauses so long before it verifies."""
+
+    delay_ms: float
+
+
 class Ping(_Frame, frozen=True, tag="ping"):
     """Asks for a `Pong`."""
 
 
-ToEngine: TypeAlias = Start | Cancel | WantDrafts | Ping
+ToEngine: TypeAlias = Start | Cancel | WantDrafts | SlowVerification | Ping

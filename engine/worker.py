@@ -41,6 +41,7 @@ from engine.frames import (
     Pong,
     Ready,
     Rejected,
+    SlowVerification,
     Start,
     Step,
     ToEngine,
@@ -68,7 +69,8 @@ _decoder = msgspec.msgpack.Decoder(ToEngine)
 
 Progress: TypeAlias = Callable[[str, float | None], None]
 ForStream: TypeAlias = Start | Cancel | WantDrafts
-"""What the engine itself is told."""
+"""What the engine is told about a stream."""
+ForEngine: TypeAlias = ForStream | SlowVerification
 
 
 class EngineLike(Protocol):
@@ -81,6 +83,7 @@ class EngineLike(Protocol):
     def add(self, start: Start, encoded: Encoded) -> Accepted: ...
     def cancel(self, stream: str) -> None: ...
     def want_drafts(self, stream: str, wanted: bool) -> None: ...
+    def slow_verification(self, delay_ms: float) -> None: ...
     def step(self, emit: Callable[[Step], None]) -> None: ...
     def idle(self) -> None: ...
     def close(self) -> None: ...
@@ -133,7 +136,7 @@ class _Link:
         self._socket = sock
         self._buffer = bytearray()
         self._sending = threading.Lock()
-        self._inbox: queue.SimpleQueue[ForStream | _Prompt | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ForEngine | _Prompt | None] = queue.SimpleQueue()
         self._finished = threading.Event()
         threading.Thread(target=self._read, name="gateway reader", daemon=True).start()
 
@@ -154,7 +157,7 @@ class _Link:
         """For the thread that encodes prompts."""
         self._inbox.put(prompt)
 
-    def receive(self, wait_s: float = 0.0) -> ForStream | _Prompt | None:
+    def receive(self, wait_s: float = 0.0) -> ForEngine | _Prompt | None:
         """The next frame or prompt; None if none comes in so many seconds.
 
         Raises `GatewayGoneError`.
@@ -268,8 +271,10 @@ class _Intake:
     def __exit__(self, *exception: object) -> None:
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
-    def take(self, frame: ForStream | _Prompt) -> None:
-        if isinstance(frame, _Prompt):
+    def take(self, frame: ForEngine | _Prompt) -> None:
+        if isinstance(frame, SlowVerification):
+            self._engine.slow_verification(frame.delay_ms)
+        elif isinstance(frame, _Prompt):
             self._add(frame)
             for waiting in self._behind.pop(frame.start.stream):
                 self.take(waiting)

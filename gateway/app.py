@@ -19,7 +19,7 @@ from gateway.errors import BackendError
 from gateway.middleware import BodyLimit, Doorkeeper, Gate
 from gateway.responses import error_response, refusal_response
 from gateway.service import Gateway
-from gateway.transports import documents, pages, status, streams, tickets, ws
+from gateway.transports import demonstration, documents, pages, status, streams, tickets, ws
 from gateway.transports.openai import routes as openai
 from gateway.transports.openai.errors import refused as openai_refused
 from gateway.transports.requests import LAST_EVENT_ID
@@ -66,6 +66,7 @@ def create_app(
             *openai.routes(),
             *status.routes(),
             *documents.routes(),
+            *demonstration.routes(config.demonstration, backend),
             *pages.routes(),
         ],
         lifespan=lifespan,

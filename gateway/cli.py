@@ -120,6 +120,8 @@ def _serve_parser() -> argparse.ArgumentParser:
     add("--allow-anyone", action="store_true", default=None, help="serve requests without a key")
     add("--backend", choices=["local", "scripted"], help="source of tokens (default: local)")
     add("--trace", metavar="PATH", help="play this trace file, or folder of them; no model is used")
+    demo = "the page may slow the engine down and kill it; loopback addresses only"
+    add("--demo", action="store_const", const=True, help=demo)
     engine = parser.add_argument_group("engine (local backend)")
     add = engine.add_argument
     add("--model", help=f"Hugging Face folder, GGUF file or hub name (default: {EMBEDDED_MODEL})")
@@ -149,6 +151,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
         "access.allow_anyone": options.allow_anyone,
         "backend.kind": backend,
         "backend.traces": options.trace,
+        "demonstration.enabled": options.demo,
     }
     given |= {
         f"engine.{name}": getattr(options, name, None) for name in EngineConfig.__struct_fields__
@@ -166,7 +169,7 @@ def _backend(config: GatewayConfig) -> Backend:
     _require_engine()
     if config.engine.model in (None, EMBEDDED_MODEL):
         _pull_quietly()
-    return LocalBackend(config.engine, config.supervision, on_progress=LoadingBar())
+    return LocalBackend(config.started_engine, config.supervision, on_progress=LoadingBar())
 
 
 def _announce(url: str, backend: Backend) -> None:
@@ -185,7 +188,8 @@ def _announce(url: str, backend: Backend) -> None:
     sys.stdout.write(
         f"\nWetink serves {names} at {url}\n{drafters}\n"
         f"  curl -N {url}/v1/streams -H 'Accept: text/event-stream' -d {shlex.quote(body)}\n"
-        f"  {command} stream {shlex.quote(EXAMPLE_PROMPT)}{address}\n\n"
+        f"  {command} stream {shlex.quote(EXAMPLE_PROMPT)}{address}\n"
+        f"  or open {url}/ in a browser\n\n"
         "Ctrl-C stops it.\n"
     )
     sys.stdout.flush()

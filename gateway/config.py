@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENV_PREFIX = "WETINK_"
+
+MAX_VERIFY_DELAY_MS = 1000.0
+"""As in engine/config.py."""
 
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 _Seconds: TypeAlias = Annotated[float, Meta(gt=0.0)]
@@ -182,6 +185,14 @@ class EngineConfig(
     prefix_cache: bool | None = None
 
 
+class DemonstrationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lets the page at `/` slow the engine down and kill it; on loopback addresses only."""
+
+    enabled: bool = False
+    verify_delay_ms: Annotated[float, Meta(ge=0.0, le=MAX_VERIFY_DELAY_MS)] = 300.0
+    """With which it begins: the engine's, where that is not set."""
+
+
 class SupervisionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When the local backend takes its engine for dead or hung, and how often it starts another."""
 
@@ -210,6 +221,15 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     backend: BackendConfig = BackendConfig()
     engine: EngineConfig = EngineConfig()
     supervision: SupervisionConfig = SupervisionConfig()
+    demonstration: DemonstrationConfig = DemonstrationConfig()
+
+    @property
+    def started_engine(self) -> EngineConfig:
+        """What the engine is started with: its settings, and what a demonstration adds."""
+        if not self.demonstration.enabled or self.engine.verify_delay_ms is not None:
+            return self.engine
+        delay = self.demonstration.verify_delay_ms
+        return msgspec.structs.replace(self.engine, verify_delay_ms=delay)
 
     @classmethod
     def load(
@@ -232,6 +252,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ConfigError(refused.message, refused.param) from error
         _check_profiles(config.policies)
         _check_names(config)
+        _check_demonstration(config)
         return config
 
 
@@ -330,6 +351,26 @@ def _check_names(config: GatewayConfig) -> None:
                 f"limits.exempt_addresses: {quoted(network)} is neither an address nor a network, "
                 'such as "10.0.0.0/8"'
             )
+
+
+def _check_demonstration(config: GatewayConfig) -> None:
+    server = config.server
+    if config.demonstration.enabled and not (
+        is_loopback(server.host) and all(map(is_loopback, server.allowed_hosts or ()))
+    ):
+        raise ConfigError(
+            "demonstration.enabled: whoever reaches the page may kill the engine, so server.host "
+            "and server.allowed_hosts must be loopback names",
+            "demonstration.enabled",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _is_network(text: str) -> bool:

@@ -20,6 +20,7 @@ check 'import contracts' "$bin/lint-imports"
 check 'oxlint' npm --prefix "$js" run --silent lint
 check 'tsc' npm --prefix "$js" run --silent typecheck
 check 'served bundle' npm --prefix "$js" run --silent build -- --check
+check 'served page' node "$js/playground/build.mjs" --check
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'failed: %s\n' "${failed[@]}"

@@ -93,7 +93,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     runner = _runner(target.model, num_blocks + SCRATCH_BLOCKS, config.block_size)
     draft_runner = _runner(draft.model, num_blocks, config.block_size) if draft else None
     progress("measuring step costs", None)
-    verify_cost = runner.profile(num_blocks).slowed(config.verify_delay_ms / 1000)
+    verify_cost = runner.profile(num_blocks)
     live = Live({}, {})
     shelves = Shelves()
     special = special_tokens(target.checkpoint, target.model.shape.vocab)

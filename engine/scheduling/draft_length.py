@@ -36,10 +36,6 @@ class StepCost:
     def points(self) -> list[tuple[int, float]]:
         return list(zip(self._rows, self._seconds, strict=True))
 
-    def slowed(self, seconds: float) -> StepCost:
-        """The same with so much more per step, whatever its rows."""
-        return StepCost([(rows, cost + seconds) for rows, cost in self.points])
-
     def __call__(self, rows: int) -> float:
         at = bisect_left(self._rows, rows)
         if at == 0:

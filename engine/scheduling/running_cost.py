@@ -101,6 +101,8 @@ class StepSeconds:
 
     def __init__(self, profile: StepCost) -> None:
         """`profile`: of forward passes, at start-up."""
+        self.pause = 0.0
+        """What a demonstration adds to every step. Not measured: it has no pace."""
         self.pace = Pace()
         self._forward = RunningCost(profile.points, self.pace)
         self._greedy = RunningCost([(1, GREEDY_ROW_S)], self.pace, leads=False)
@@ -115,7 +117,7 @@ class StepSeconds:
         self._base = self._around(sequences)
 
     def __call__(self, rows: int) -> float:
-        return self._forward(rows) + self._row * rows + self._base
+        return self._forward(rows) + self._row * rows + self._base + self.pause
 
     def observe(
         self, *, sequences: int, rows: int, forward: float, judged: float, around: float

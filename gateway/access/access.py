@@ -11,11 +11,11 @@ from urllib.parse import parse_qs
 
 from gateway.access import keys as stored
 from gateway.access.accounts import Account, Addresses, Allowance, per_key
-from gateway.access.hosts import is_loopback
 from gateway.access.keys import HIGHEST_PRIORITY, Scope
 from gateway.access.principal import ANYONE, Holder, Principal
 from gateway.access.rules import Rule, rule_for
 from gateway.access.tickets import SECRET_BYTES, Ticket, Tickets
+from gateway.config import is_loopback
 from gateway.errors import ConfigError
 from protocol.errors import ErrorCode, RequestError
 

@@ -11,6 +11,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.config import is_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,14 +42,6 @@ class Hosts:
         """`header`: the value of `Host`, with or without a port."""
         name = _name(header)
         return "*" in self.names or name in self.names or (self._addresses and _is_address(name))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _is_address(name: str) -> bool:

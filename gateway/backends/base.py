@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -126,4 +126,22 @@ class Backend(Protocol):
 
     def want_drafts(self, stream: str, wanted: bool) -> None:
         """Whether anyone shows tentative text; a backend may then stop sending `Drafted`."""
+        ...
+
+
+@runtime_checkable
+class Demonstrable(Protocol):
+    """What a backend with an engine lets a demonstration do to it."""
+
+    @property
+    def verify_delay_ms(self) -> float:
+        """How long every step pauses before it verifies its drafts."""
+        ...
+
+    def slow_verification(self, delay_ms: float) -> None:
+        """From the next step on, and after restarts of the engine too."""
+        ...
+
+    def kill_engine(self) -> None:
+        """As `kill -9` would. Nothing where none runs."""
         ...

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 FOLDER = Path(__file__).parents[1] / "pages"
+INDEX = "index.html"
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -59,9 +60,9 @@ def endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 def routes() -> list[Route]:
-    """Each file under its own name: `/wetink.js`."""
+    """Each file under its own name: `/wetink.js`; the index at `/`."""
     names = sorted(path.name for path in FOLDER.iterdir() if path.suffix in CONTENT_TYPES)
-    return [Route(f"/{name}", endpoint(name)) for name in names]
+    return [Route("/" if name == INDEX else f"/{name}", endpoint(name)) for name in names]
 
 
 @cache

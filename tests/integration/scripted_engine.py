@@ -10,6 +10,7 @@ the token's id being the code point.
     say     commits the text in three verifications, each after a draft whose end is wrong
     stall   commits the first half, drafts the rest and waits; continued by a restarted engine, it
             goes on to the end
+    pace    commits the pause before verification: its own, or as it was told last
     echo    commits the frame it was started with, as JSON
     wait    commits nothing, until it is cancelled; then all of its text, if drafts were wanted
     leave   as stall, but closes the socket instead, and does not end
@@ -63,7 +64,7 @@ def counted(before: frames.TokenCounts, length: int) -> frames.TokenCounts:
 
 
 class ScriptedEngine:
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, verify_delay_ms: float) -> None:
         self._socket = sock
         self._decoder = msgspec.msgpack.Decoder(frames.ToEngine)
         self._waiting: dict[str, frames.Start] = {}
@@ -71,6 +72,7 @@ class ScriptedEngine:
         self._counts: dict[str, frames.TokenCounts] = {}
         self._inching: dict[str, frames.Start] = {}
         self._busy_s = 0.0
+        self._verify_delay_ms = verify_delay_ms
 
     def send(self, frame: frames.FromEngine) -> None:
         data = msgspec.msgpack.encode(frame)
@@ -94,6 +96,8 @@ class ScriptedEngine:
                         self.end_waiting(waiting)
                 case frames.WantDrafts():
                     self._wants[frame.stream] = frame.wanted
+                case frames.SlowVerification():
+                    self._verify_delay_ms = frame.delay_ms
                 case frames.Ping():
                     self.send(frames.Pong(self._busy_s))
                     for inching in list(self._inching.values()):
@@ -121,6 +125,9 @@ class ScriptedEngine:
             self._wants[start.stream] = start.want_drafts
         elif word == "echo":
             self.verify(start.stream, msgspec.json.encode(msgspec.structs.asdict(start)).decode())
+            self.finish(start, "stop", 0)
+        elif word == "pace":
+            self.verify(start.stream, f"{self._verify_delay_ms:g}")
             self.finish(start, "stop", 0)
         elif word in ("inch", "bomb"):
             self._inching[start.stream] = start
@@ -185,14 +192,15 @@ def main() -> int:
     parser.add_argument("--socket", required=True)
     parser.add_argument("--config", required=True)
     arguments = parser.parse_args()
-    model = msgspec.json.decode(arguments.config).get("model")
+    config = msgspec.json.decode(arguments.config)
+    model = config.get("model")
     if model == "exit":
         return EXIT_STATUS
     if model == "hidden":
         signal.pause()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(arguments.socket)
-        engine = ScriptedEngine(sock)
+        engine = ScriptedEngine(sock, config.get("verify_delay_ms", 0.0))
         if model == "fatal":
             engine.send(frames.Fatal("invalid_config", "dtype: no such thing"))
             return EXIT_STATUS

@@ -266,6 +266,29 @@ async def test_backend_continues_streams_with_one_retraction_when_the_engine_is_
     ]
 
 
+async def test_backend_keeps_its_pace_when_its_engine_is_killed() -> None:
+    async def pace(backend: LocalBackend, stream: str) -> str:
+        reader = Reader()
+        await backend.generate(stream, ask("pace"), reader)
+        await reader.ended()
+        return reader.text
+
+    config = EngineConfig(verify_delay_ms=250.0)
+    async with running(config=config) as backend:
+        assert (backend.verify_delay_ms, await pace(backend, "a")) == (250.0, "250")
+        backend.slow_verification(400.0)
+        assert (backend.verify_delay_ms, await pace(backend, "b")) == (400.0, "400")
+        reader, before = Reader(), backend.engine_pid
+        await backend.generate("c", ask("stall " + TEXT), reader, want_drafts=True)
+        await reader.until(drafted)
+        backend.kill_engine()
+        assert not backend.ready
+        await reader.ended()
+        assert (reader.text, reader.restarts_seen) == (TEXT, 1)
+        assert backend.engine_pid != before
+        assert await pace(backend, "d") == "400"
+
+
 async def test_backend_counts_on_when_the_engine_is_killed() -> None:
     """Two tokens are drafted in each step: one step before the kill, three after it."""
     async with running() as backend:

@@ -41,6 +41,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/completions"): Rule.KEY,
     ("GET", "/v1/models"): Rule.KEY,
     ("GET", "/v1/models/{model:path}"): Rule.KEY,
+    ("GET", "/v1/demonstration"): Rule.KEY,
     ("GET", "/healthz"): Rule.NOTHING,
     ("GET", "/readyz"): Rule.NOTHING,
     ("GET", "/openapi.json"): Rule.NOTHING,

@@ -107,6 +107,7 @@ class LocalBackend:
         worker: Sequence[str] = WORKER,
     ) -> None:
         limits = limits or SupervisionConfig()
+        self._config = config
         self._live: dict[str, _Live] = {}
         self._quarantine = Quarantine()
         self._trial: asyncio.TimerHandle | None = None
@@ -192,6 +193,18 @@ class LocalBackend:
             live.start = msgspec.structs.replace(live.start, want_drafts=wanted)
             if self.ready:
                 self._supervisor.send(frames.WantDrafts(stream, wanted))
+
+    @property
+    def verify_delay_ms(self) -> float:
+        return self._config.verify_delay_ms or 0.0
+
+    def slow_verification(self, delay_ms: float) -> None:
+        self._config = msgspec.structs.replace(self._config, verify_delay_ms=delay_ms)
+        self._supervisor.config = msgspec.json.encode(self._config)
+        self._supervisor.send(frames.SlowVerification(delay_ms))
+
+    def kill_engine(self) -> None:
+        self._supervisor.kill()
 
     def engine_ready(self) -> None:
         """Every stream of an engine that ended goes on where its committed tokens end."""

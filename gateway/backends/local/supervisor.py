@@ -95,7 +95,8 @@ class Supervisor:
         """Whether an engine takes frames now."""
         self._tenant = tenant
         self._worker = worker
-        self._config = config
+        self.config = config
+        """For the next engine; the present one goes on with what it was started with."""
         self._limits = limits
         self._budget = RestartBudget(limits)
         self._on_progress = on_progress
@@ -123,6 +124,12 @@ class Supervisor:
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
+
+    def kill(self) -> None:
+        """The present engine, as `kill -9` would; another is started like after any other end."""
+        if self._process is not None:
+            self._process.kill()
+            self.ready = False
 
     def send(self, frame: frames.ToEngine) -> None:
         """To the present engine; dropped where there is none."""
@@ -161,7 +168,7 @@ class Supervisor:
         """One life of an engine, from its launch to its end; returns why it ended."""
         try:
             process = await EngineProcess.launch(
-                self._worker, self._config, patience_s=self._limits.start_s
+                self._worker, self.config, patience_s=self._limits.start_s
             )
         except EngineLinkError as error:
             return str(error)

@@ -31,6 +31,7 @@ from engine.frames import (
     Pong,
     Ready,
     Rejected,
+    SlowVerification,
     Start,
     Step,
     ToEngine,
@@ -91,6 +92,9 @@ class CountingEngine:
 
     def want_drafts(self, stream: str, wanted: bool) -> None:
         self.wanted[stream] = wanted
+
+    def slow_verification(self, delay_ms: float) -> None:
+        self.word = f"{delay_ms:g} "
 
     def step(self, emit: Callable[[Step], None]) -> None:
         self.on_step()
@@ -236,6 +240,15 @@ def test_worker_lets_an_engine_without_work_look_after_itself(
             gateway.receive()
         engine.idled.clear()
         assert engine.idled.wait(30)
+
+
+def test_worker_tells_its_engine_how_slow_to_verify() -> None:
+    with serving(counting(CountingEngine())) as (gateway, _):
+        gateway.receive()
+        gateway.send(SlowVerification(40.0))
+        gateway.send(start("a"))
+        assert gateway.receive() == Accepted("a", 1, 7)
+        assert gateway.receive() == Step([("a", Verified("40 "))])
 
 
 def test_worker_answers_a_ping_in_the_middle_of_a_step_and_says_how_long_it_has_taken() -> None:

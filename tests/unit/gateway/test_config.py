@@ -169,3 +169,21 @@ def test_documented_configuration_is_the_default_one(tmp_path: Path) -> None:
     engine = msgspec.structs.asdict(engine_config.EngineConfig())
     given = {k: v for k, v in msgspec.structs.asdict(documented.engine).items() if v is not None}
     assert given == {key: engine[key] for key in given}
+
+
+@pytest.mark.parametrize(
+    "server", [{"server.host": "0.0.0.0"}, {"server.allowed_hosts": ["gateway.example"]}]
+)
+def test_demonstration_is_refused_where_others_could_reach_it(server: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="demonstration.enabled"):
+        GatewayConfig.load(overrides={"demonstration.enabled": True, **server}, env={})
+
+
+def test_demonstration_begins_slow_unless_the_engine_has_its_own_pace() -> None:
+    def delay(**overrides: object) -> float | None:
+        dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+        return GatewayConfig.load(overrides=dotted, env={}).started_engine.verify_delay_ms
+
+    assert delay() is None
+    assert delay(demonstration__enabled=True) == 300.0
+    assert delay(demonstration__enabled=True, engine__verify_delay_ms=30.0) == 30.0

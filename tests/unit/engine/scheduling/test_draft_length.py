@@ -102,12 +102,6 @@ def test_dearer_drafts_must_be_surer() -> None:
     assert 0.0 < floors[0] < floors[1] < floors[2] < 1.0
 
 
-def test_step_cost_grows_by_a_pause_whatever_the_rows() -> None:
-    slowed = StepCost([(1, 0.01), (8, 0.02)]).slowed(0.05)
-    assert slowed(1) == pytest.approx(0.06)
-    assert slowed(8) == pytest.approx(0.07)
-
-
 def test_plans_that_brought_less_than_they_promised_are_believed_less() -> None:
     """The chances are those of the surest drafts, which are all that is verified."""
     cost, draft = StepCost([(1, 1.0), (64, 16.0)]), StepCost([(1, 0.02)])

@@ -68,6 +68,17 @@ def test_step_is_its_rows_and_what_is_done_around_them() -> None:
     assert step(16) == pytest.approx(0.0311, rel=0.05)
 
 
+def test_a_pause_is_part_of_a_step_and_no_surprise_to_what_is_measured() -> None:
+    step = StepSeconds(StepCost([(1, 0.01), (8, 0.02)]))
+    before = step(1), step(8)
+    step.pause = 0.05
+    for _ in range(1000):
+        step.plan(1, 0)
+        step.observe(sequences=1, rows=1, forward=0.01, judged=0.00005, around=0.0003)
+    assert step(1) - before[0] == pytest.approx(0.05, abs=0.001)
+    assert step(8) - before[1] == pytest.approx(0.05, abs=0.001)
+
+
 def test_rows_without_noise_are_told_apart_from_those_with() -> None:
     step = StepSeconds(StepCost([(1, 0.01), (8, 0.01)]))
     for number in range(4000):

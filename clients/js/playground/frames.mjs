@@ -1,0 +1,89 @@
+/**
+ * node playground/frames.mjs: how smoothly the page draws 300 events a second, from Chromium's trace.
+ *
+ * Headless, without a graphics card, on whatever else the machine is doing: the compositor's share
+ * is larger than on anybody's desk, and every neighbour's work shows. So it says beside the frame rate
+ * what the page itself takes of each frame, which is what this code can be blamed for.
+ */
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+import chromium from "@sparticuz/chromium";
+import { chromium as launcher } from "playwright-core";
+
+const WETINK = fileURLToPath(new URL("../../../.venv/bin/wetink", import.meta.url));
+const EVENTS_PER_S = 300;
+const SECONDS = 5;
+/** What a wait of the scripted backend takes longer than asked. */
+const TIMER_MS = 1.2;
+const FRAME_MS = 1000 / 60;
+const CATEGORIES = ["devtools.timeline", "disabled-by-default-devtools.timeline", "disabled-by-default-devtools.timeline.frame", "toplevel"];
+
+/** As many events a second as asked, on the pane that shows most: a draft, its verdict, a draft… */
+function trace() {
+  const after_ms = 1000 / EVENTS_PER_S - TIMER_MS;
+  const steps = Array.from({ length: (EVENTS_PER_S * SECONDS) / 2 }, (_, n) => [
+    { after_ms, event: "drafted", tail: ` word${n} wrong`, tokens: [{ id: 1, n: ` word${n}`.length }, { id: 2, n: 6 }] },
+    { after_ms, event: "verified", text: ` word${n}`, cause: "draft_rejected", tokens: [{ id: 1, n: ` word${n}`.length }] },
+  ]);
+  return [...steps.flat(), { event: "finished", reason: "stop" }];
+}
+
+function quantile(sorted, share) {
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
+}
+
+function report(events, wall, received) {
+  const drawn = events.filter(({ name }) => name === "DrawFrame").map(({ ts }) => ts / 1000).toSorted((a, b) => a - b);
+  const gaps = drawn.slice(1).map((ts, index) => ts - drawn[index]).toSorted((a, b) => a - b);
+  const work = events.filter(({ name }) => name === "FireAnimationFrame").map(({ dur }) => (dur ?? 0) / 1000).toSorted((a, b) => a - b);
+  const tasks = events.filter(({ name, dur }) => name === "RunTask" && (dur ?? 0) > 50_000).length;
+  return {
+    "events per second (retract pane)": Math.round((1000 * received) / wall),
+    "frames drawn per second": Math.round((1000 * drawn.length) / wall),
+    "ms between frames, median": quantile(gaps, 0.5).toFixed(1),
+    "ms between frames, 95 %": quantile(gaps, 0.95).toFixed(1),
+    "ms of our script in a frame, median": quantile(work, 0.5).toFixed(2),
+    "ms of our script in a frame, 99 %": quantile(work, 0.99).toFixed(2),
+    "frames whose script takes over 16.7 ms": work.filter((each) => each > FRAME_MS).length,
+    "tasks over 50 ms": tasks,
+  };
+}
+
+const folder = mkdtempSync(join(tmpdir(), "wetink-traces-"));
+writeFileSync(join(folder, "fast.json"), JSON.stringify(trace()));
+const gateway = spawn(WETINK, ["serve", "--trace", folder, "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+const browser = await launcher.launch({ executablePath: await chromium.executablePath(), args: ["--no-sandbox"] });
+try {
+  let url = "";
+  for await (const line of createInterface({ input: gateway.stdout })) {
+    url = / at (http:\S+)$/.exec(line)?.[1] ?? "";
+    if (url !== "") break;
+  }
+  const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+  await page.goto(`${url}/#prompt=fast`);
+  await page.waitForSelector('#status[data-state="ready"]');
+  await browser.startTracing(page, { categories: CATEGORIES });
+  const began = Date.now();
+  await page.click("#run");
+  await page.waitForSelector("#verdict:not([hidden])", { timeout: 120_000 });
+  const wall = Date.now() - began;
+  const { traceEvents } = JSON.parse((await browser.stopTracing()).toString());
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#share-file")]);
+  const file = await download.createReadStream();
+  let recording = "";
+  for await (const piece of file) recording += piece;
+  const received = recording.split("\n").filter((row) => row.includes('"retract",{')).length;
+  for (const [name, value] of Object.entries(report(traceEvents, wall, received))) {
+    process.stdout.write(`${name.padEnd(42)}${value}\n`);
+  }
+} finally {
+  await browser.close();
+  gateway.kill();
+  rmSync(folder, { recursive: true });
+}

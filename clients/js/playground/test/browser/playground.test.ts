@@ -1,0 +1,224 @@
+/** The page at `/` in a real browser, from a real gateway. */
+
+import type { Browser, BrowserContextOptions, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+
+import { launch } from "../../../testing/browser.js";
+import { Gateway, type Trace } from "../../../testing/gateway.js";
+
+const SENTENCES = ["The red fox jumps. ", "It <b>lands</b> & rests. "];
+const TEXT = SENTENCES.join("").repeat(2).trim();
+const PANES = ["hold", "retract", "chunk"];
+
+/** Word by word, each behind a draft whose second word is wrong. */
+function fox(afterMs: number): Trace {
+  const words = TEXT.split(/(?<= )/);
+  const steps = words.flatMap((word) => [
+    { event: "drafted", tail: `${word}wrong`, tokens: [{ id: 1, n: word.length, confidence: 0.9 }, { id: 2, n: 5, confidence: 0.4 }] },
+    { after_ms: afterMs, event: "verified", text: word, cause: "draft_rejected", tokens: [{ id: 1, n: word.length }] },
+  ]);
+  return [...steps, { event: "finished", reason: "stop" }];
+}
+
+let gateway: Gateway;
+let browser: Browser;
+let page: Page;
+/** What the browser complained of, a breach of the page's own policy for instance. */
+let complaints: string[];
+
+beforeAll(async () => {
+  [gateway, browser] = await Promise.all([
+    Gateway.start({ fox: fox(20), slow: fox(250) }),
+    launch(),
+  ]);
+});
+afterAll(async () => {
+  await Promise.all([gateway.stop(), browser.close()]);
+});
+afterEach(async () => {
+  await page.context().close();
+});
+
+async function open(question: Record<string, string> | null, options: BrowserContextOptions = {}): Promise<void> {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  page = await context.newPage();
+  complaints = [];
+  page.on("console", (message) => {
+    if (message.type() === "error") complaints.push(message.text());
+  });
+  page.on("pageerror", ({ message }) => complaints.push(message));
+  await page.goto(`${gateway.url}/${question === null ? "" : `#${new URLSearchParams(question)}`}`);
+  await page.waitForSelector('#status[data-state="ready"]');
+}
+
+async function textOf(pane: string): Promise<string> {
+  return page.locator(`#pane-${pane} .text`).evaluate((text) =>
+    [...text.querySelectorAll(":scope > span:not(.ghost)")].map((span) => span.textContent).join(""),
+  );
+}
+
+async function run(): Promise<void> {
+  await page.click("#run");
+  await page.waitForSelector("#verdict:not([hidden])");
+}
+
+test("visitor sees one answer three ways, and its markup as text", async () => {
+  await open({ prompt: "What does the fox do?", model: "fox" });
+  const tentative = page.waitForFunction(
+    () => document.querySelector("#pane-retract .wet")?.textContent?.includes("wrong"),
+  );
+  const struck = page.waitForSelector("#pane-retract .ghost span", { state: "attached" });
+  await run();
+  await Promise.all([tentative, struck]);
+  for (const pane of PANES) expect(await textOf(pane)).toBe(TEXT);
+  expect(await page.textContent("#verdict")).toContain("the same text, byte for byte");
+  const lit = await page.locator("#pane-chunk .lit").allTextContents();
+  expect(lit.slice(0, 2)).toEqual(SENTENCES);
+  expect(await page.locator("#pane-hold .ghost, #pane-chunk .ghost").count()).toBe(0);
+  expect(await page.textContent("#pane-hold .facts")).toContain("taken backnothing");
+  expect(complaints).toEqual([]);
+});
+
+test("committed words are never touched again", async () => {
+  await open({ prompt: "?", model: "fox" });
+  await page.evaluate(() => {
+    const touched: string[] = [];
+    Object.assign(window, { touched });
+    new MutationObserver((changes) => {
+      for (const { target, type, removedNodes } of changes) {
+        const parent = type === "characterData" ? target.parentElement : (target as Element);
+        if (parent?.closest(".dries, .comes, .lit")) touched.push(parent.className);
+        for (const gone of removedNodes) {
+          if (gone instanceof Element && gone.matches(".dries, .comes, .lit")) touched.push("gone");
+        }
+      }
+    }).observe(document.querySelector(".panes") as Element, { subtree: true, childList: true, characterData: true });
+  });
+  await run();
+  expect(await page.evaluate("touched")).toEqual([]);
+});
+
+test("screen reader hears committed sentences alone", async () => {
+  await open({ prompt: "?", model: "fox" });
+  const live = await page.locator("[aria-live]").evaluateAll((found) => found.map(({ id }) => id));
+  expect(live).toEqual(["announce"]);
+  await page.evaluate(() => {
+    const heard: string[] = [];
+    Object.assign(window, { heard });
+    new MutationObserver((changes) => {
+      for (const { addedNodes } of changes) for (const node of addedNodes) heard.push(node.textContent ?? "");
+    }).observe(document.querySelector("#announce") as Element, { childList: true });
+  });
+  await run();
+  const heard = (await page.evaluate("heard")) as string[];
+  expect(heard.join("")).toBe(TEXT);
+  expect(heard.join("")).not.toContain("wrong");
+  expect(await page.locator(".text :is(.wet, .ghost):not([aria-hidden])").count()).toBe(0);
+});
+
+test("visitor's cut connection is resumed before their eyes, nothing lost, nothing twice", async () => {
+  await open({ prompt: "?", model: "slow" });
+  await page.click("#run");
+  await page.waitForFunction(() => document.querySelector("#pane-hold .text")?.textContent?.includes("fox"));
+  await page.click("#cut");
+  await page.waitForSelector('#pane-hold[data-state="cut"]');
+  const atCut = await textOf("hold");
+  await page.waitForSelector('#pane-hold[data-state=""]');
+  expect(await page.textContent("#pane-hold .note")).toContain(`Resumed at character ${atCut.length}:`);
+  await page.waitForSelector("#verdict:not([hidden])");
+  for (const pane of PANES) expect(await textOf(pane)).toBe(TEXT);
+});
+
+test("visitor stops an answer, and keeps what is committed", async () => {
+  await open({ prompt: "?", model: "slow" });
+  await page.click("#run");
+  await page.waitForFunction(() => document.querySelector("#pane-hold .text")?.textContent?.includes("fox"));
+  await page.click("#run");
+  await page.waitForSelector("#verdict:not([hidden])");
+  const text = await textOf("hold");
+  expect(TEXT.startsWith(text) && text !== TEXT).toBe(true);
+  expect(await textOf("retract")).toBe(text);
+});
+
+test("visitor goes back in a run, and on again", async () => {
+  await open({ prompt: "?", model: "fox" });
+  await run();
+  const scrub = page.locator("#scrub");
+  await scrub.fill("0");
+  expect(await textOf("hold")).toBe("");
+  await scrub.fill("1000");
+  for (const pane of PANES) expect(await textOf(pane)).toBe(TEXT);
+  await scrub.fill("500");
+  const middle = await textOf("hold");
+  expect(TEXT.startsWith(middle) && middle !== "" && middle !== TEXT).toBe(true);
+});
+
+test("visitor learns of a word who wrote it, by pointer and by keyboard", async () => {
+  await open({ prompt: "?", model: "fox" });
+  await run();
+  const first = await page.locator("#pane-hold .text > span").first().boundingBox();
+  await page.mouse.move((first?.x ?? 0) + 8, (first?.y ?? 0) + 10);
+  await page.waitForSelector("#tip:not([hidden])");
+  expect(await page.textContent("#tip")).toMatch(/“The”Guessed by the drafter .*, 90 % sure.*right/);
+  await page.focus("#pane-chunk .text");
+  await page.keyboard.press("ArrowRight");
+  expect(await page.textContent("#tip strong")).toBe("“red”");
+  await page.keyboard.press("Escape");
+  expect(await page.isHidden("#tip")).toBe(true);
+});
+
+test("visitor is told why a request was refused", async () => {
+  await open({ prompt: "word ".repeat(4200), model: "fox" });
+  await page.click("#run");
+  await page.waitForSelector("#refusal:not([hidden])");
+  expect(await page.textContent("#refusal")).toMatch(/the context holds 4096.*\(context_exceeded\)/);
+  expect(await page.textContent("#run")).toBe("Run");
+});
+
+test("visitor who opens the page without doing anything sees a recorded answer play", async () => {
+  await open(null);
+  await page.waitForSelector("#pane-retract .ghost span", { state: "attached" });
+  expect(await page.textContent("#caption")).toContain("A recorded answer to “Describe the smell of rain");
+  expect(complaints).toEqual([]);
+});
+
+test("visitor who wants less motion sees the recorded answer at its end", async () => {
+  await open(null, { reducedMotion: "reduce" });
+  await page.waitForSelector("#verdict:not([hidden])");
+  expect(await textOf("hold")).toMatch(/comfort\.$/);
+});
+
+test("a run is shared as a file and played by whoever opens it", async () => {
+  await open({ prompt: "What does the fox do?", model: "fox" });
+  await run();
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#share-file")]);
+  const file = await download.path();
+  await page.reload();
+  await page.setInputFiles("#open-file", file);
+  await page.selectOption("#speed", "4");
+  await page.waitForSelector("#verdict:not([hidden])");
+  for (const pane of PANES) expect(await textOf(pane)).toBe(TEXT);
+  expect(await page.inputValue("#prompt")).toBe("What does the fox do?");
+});
+
+test("page fits a phone without scrolling sideways, and hides what is no demonstration", async () => {
+  await open({ prompt: "What does the fox do?", model: "fox" }, { viewport: { width: 390, height: 844 }, hasTouch: true });
+  await run();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+  expect(await page.isHidden("#kill")).toBe(true);
+  expect(await page.isHidden("#delay")).toBe(true);
+});
+
+test("visitor is told when the gateway is gone", async () => {
+  const own = await Gateway.start({ fox: fox(5) });
+  const [before] = [gateway];
+  gateway = own;
+  try {
+    await open({ prompt: "?", model: "fox" });
+  } finally {
+    gateway = before;
+  }
+  await own.stop();
+  await page.waitForSelector('#status[data-state="down"]');
+  expect(await page.textContent("#status")).toBe("the gateway does not answer");
+});
