@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENV_PREFIX = "WETINK_"
+KEY_VARIABLE = "WETINK_KEY"
+"""A client's; it may stand in the environment that a gateway is started from."""
 
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 _Seconds: TypeAlias = Annotated[float, Meta(gt=0.0)]
@@ -274,7 +276,7 @@ def _from_env(env: Mapping[str, str]) -> dict[str, object]:
         if name in known:
             key, is_list = known[name]
             found[key] = [item.strip() for item in text.split(",") if item] if is_list else text
-        elif name.startswith(ENV_PREFIX) and not _KUBERNETES.match(name):
+        elif name.startswith(ENV_PREFIX) and name != KEY_VARIABLE and not _KUBERNETES.match(name):
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else "no setting is called so"
             raise ConfigError(f"environment variable {name}: {hint}")
