@@ -104,6 +104,7 @@ class Engine:
             block_size=blocks.block_size,
             default_drafter=self._default_drafter,
             kernels=self._kernels,
+            max_sequences=self._config.max_sequences,
         )
 
     @property

@@ -121,6 +121,25 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     with `slow_reader`."""
 
 
+class OverloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens when there are more requests than the backend generates at once."""
+
+    places: Positive | None = None
+    """Streams handed to the backend at once; the rest wait for their turn. None: as many as it
+    generates at once (`engine.max_sequences`)."""
+    waiting: Positive = 128
+    """Requests that may wait; one more is refused with `overloaded`, or takes the place of one with
+    a lower priority, or of a party that has more waiting."""
+    longest_wait_s: _Seconds = 60.0
+    """Who would have to wait longer is refused at once."""
+    shorter_drafts_from_s: _Seconds | None = 2.0
+    """Expected wait from which drafts are at most `shorter_draft_length` long; None: never."""
+    shorter_draft_length: Annotated[int, Meta(ge=0)] = 2
+    fallback_from_s: _Seconds = 10.0
+    """Expected wait from which `fallback_model` serves requests that name no model."""
+    fallback_model: str | None = None
+
+
 class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Times of delivery, in seconds."""
 
@@ -207,6 +226,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     server: ServerConfig = ServerConfig()
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()
+    overload: OverloadConfig = OverloadConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     policies: PoliciesConfig = PoliciesConfig()
     backend: BackendConfig = BackendConfig()

@@ -170,6 +170,7 @@ def test_documented_configuration_is_the_default_one(tmp_path: Path) -> None:
     assert documented.server == usual.server
     assert documented.limits == usual.limits
     assert documented.access == usual.access
+    assert documented.overload == usual.overload
     assert documented.delivery == usual.delivery
     assert documented.policies.default == usual.policies.default
     engine = msgspec.structs.asdict(engine_config.EngineConfig())
