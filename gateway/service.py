@@ -184,10 +184,16 @@ class Gateway:
         return Connection(self.clock, scope, scope[PRINCIPAL])
 
     async def generate(
-        self, request: GenerationRequest, policy: PolicySpec, principal: Principal, *claims: Claim
+        self,
+        request: GenerationRequest,
+        policy: PolicySpec,
+        principal: Principal,
+        *claims: Claim,
+        is_kept: bool = True,
     ) -> Stream:
         """Begins a generation, which takes what its principal may have, and `claims`, until it
-        ends. `policy`: of its first attachment.
+        ends. `policy`: of its first attachment; `is_kept`: whether somebody may come back to it
+        after its end.
 
         Raises RequestError or BackendError when it cannot be.
         """
@@ -203,6 +209,7 @@ class Gateway:
             [*claims, *principal.claims(request)],
             want_drafts=SpecPolicy(policy, request.offsets).wants_drafts,
             fallback=self._fallback(principal) if request.model is None else None,
+            is_kept=is_kept,
         )
 
     def _fallback(self, principal: Principal) -> str | None:

@@ -102,12 +102,14 @@ class StreamRegistry:
         *,
         want_drafts: bool = False,
         fallback: str | None = None,
+        is_kept: bool = True,
     ) -> Stream:
         """Begins a generation of `principal`, which takes `claims` until it ends, when its turn has
         come.
 
         `request.model` and `request.seed` are set; `want_drafts`: whether its first attachment will
-        show drafts; `fallback`: a model that may take the place of `request.model`.
+        show drafts; `fallback`: a model that may take the place of `request.model`; `is_kept`:
+        whether somebody may come back to it after its end.
 
         Raises RequestError when it cannot run, BackendError when nothing can.
         """
@@ -135,6 +137,7 @@ class StreamRegistry:
             delivery=self._delivery,
             on_end=self._keep,
         )
+        stream.is_kept = is_kept
         self._live[stream.id] = stream
         self._claims[stream.id] = claims
         self._idle.clear()

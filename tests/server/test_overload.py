@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import pytest
 from websockets.asyncio.client import connect
 
+from gateway.app import create_app
 from gateway.backends.base import Finished
+from gateway.config import GatewayConfig
 from tests.server.gateways import PATIENCE_S, Served, hand_served
 from tests.server.keyed import bearer, draw_keys, key_served
-from tests.unit.gateway.doubles import COUNTS
+from tests.unit.gateway.doubles import COUNTS, HandBackend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
+
+    from gateway.service import Gateway
 
 
 class Socket:
@@ -109,6 +114,52 @@ async def test_stream_is_given_less_before_anybody_is_refused_and_says_so() -> N
             "c": (["shorter_drafts"], "hand"),  # d waits: 20 s were due
             "d": (None, "hand"),
         }
+
+
+@pytest.mark.parametrize("path", ["/v1/streams", "/v1/completions"])
+async def test_nobody_waits_for_a_client_that_has_gone(path: str) -> None:
+    backend = HandBackend()
+    backend.most = 1
+    app = create_app(GatewayConfig(), backend)
+
+    async def post(hangs_up: asyncio.Event) -> None:
+        incoming = [{"type": "http.request", "body": b'{"prompt": "x"}'}]
+
+        async def receive() -> dict[str, Any]:
+            if not incoming:
+                await hangs_up.wait()
+            return incoming.pop() if incoming else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            del message
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+        }
+        await app(scope, receive, send)
+
+    async with app.router.lifespan_context(app), asyncio.timeout(PATIENCE_S):
+        gateway = cast("Gateway", app.state.gateway)
+        await gateway.started()
+        turns = gateway.streams.turns
+        ends = [asyncio.Event(), asyncio.Event()]
+        first = asyncio.create_task(post(ends[0]))
+        stream = await backend.admitted.get()
+        second = asyncio.create_task(post(ends[1]))
+        while turns.waiting == 0:  # noqa: ASYNC110 (the request is on its way)
+            await asyncio.sleep(0)
+        ends[1].set()
+        await second
+        assert (turns.waiting, gateway.streams.live) == (0, 1)
+        ends[0].set()
+        await first
+        backend.cancel(stream)
+        assert len(backend.requests) == 1
+        assert turns.generating == 0
 
 
 async def test_key_that_sends_much_does_not_hold_up_another(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from gateway.transports.openai.shapes import (
     error_shape,
     usage_shape,
 )
-from gateway.transports.requests import gateway_of
+from gateway.transports.requests import gateway_of, while_connected
 from gateway.transports.sse import EventStream, watch_disconnect
 from protocol.errors import RequestError
 from protocol.events import Error, Finish
@@ -142,10 +142,12 @@ async def _run(
 ) -> ASGIApp:
     gateway = gateway_of(request)
     connection = gateway.connection(request.scope)
-    stream = await gateway.generate(
-        msgspec.structs.replace(wanted, policy=Hold()), Hold(), connection.principal
+    committed_only = msgspec.structs.replace(wanted, policy=Hold())
+    stream = await while_connected(
+        request,
+        # Chunks carry no cursor: nobody can come back.
+        gateway.generate(committed_only, Hold(), connection.principal, is_kept=False),
     )
-    stream.is_kept = False  # chunks carry no cursor
     try:
         attachment = stream.attach(Hold(), connection=connection)
     except RequestError:
