@@ -98,6 +98,7 @@ class Engine:
             block_size=blocks.block_size,
             default_drafter=self._drafting.default,
             kernels=self._kernels,
+            max_sequences=self._config.max_sequences,
         )
 
     @property

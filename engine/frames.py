@@ -142,6 +142,8 @@ class Ready(_Frame, frozen=True, tag="ready"):
     """For requests that choose none."""
     kernels: str = "torch"
     """Which compute: "torch", or "native" with the instruction set."""
+    max_sequences: int = 1
+    """How many run at once; more would wait in the engine."""
 
 
 class Fatal(_Frame, frozen=True, tag="fatal"):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENV_PREFIX = "WETINK_"
+KEY_VARIABLE = "WETINK_KEY"
+"""A client's; it may stand in the environment that a gateway is started from."""
 
 MAX_VERIFY_DELAY_MS = 1000.0
 """As in engine/config.py."""
@@ -120,6 +122,25 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     unsent_bytes: Positive = 256 * 1024
     """Committed text that may wait behind a reader's jammed connection; more ends the attachment
     with `slow_reader`."""
+
+
+class OverloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens when there are more requests than the backend generates at once."""
+
+    places: Positive | None = None
+    """Streams handed to the backend at once; the rest wait for their turn. None: as many as it
+    generates at once (`engine.max_sequences`)."""
+    waiting: Positive = 128
+    """Requests that may wait; one more is refused with `overloaded`, or takes the place of one with
+    a lower priority, or of a party that has more waiting."""
+    longest_wait_s: _Seconds = 60.0
+    """Who would have to wait longer is refused at once."""
+    shorter_drafts_from_s: _Seconds | None = 2.0
+    """Expected wait from which drafts are at most `shorter_draft_length` long; None: never."""
+    shorter_draft_length: Annotated[int, Meta(ge=0)] = 2
+    fallback_from_s: _Seconds = 10.0
+    """Expected wait from which `fallback_model` serves requests that name no model."""
+    fallback_model: str | None = None
 
 
 class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -216,6 +237,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     server: ServerConfig = ServerConfig()
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()
+    overload: OverloadConfig = OverloadConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     policies: PoliciesConfig = PoliciesConfig()
     backend: BackendConfig = BackendConfig()
@@ -295,7 +317,7 @@ def _from_env(env: Mapping[str, str]) -> dict[str, object]:
         if name in known:
             key, is_list = known[name]
             found[key] = [item.strip() for item in text.split(",") if item] if is_list else text
-        elif name.startswith(ENV_PREFIX) and not _KUBERNETES.match(name):
+        elif name.startswith(ENV_PREFIX) and name != KEY_VARIABLE and not _KUBERNETES.match(name):
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else "no setting is called so"
             raise ConfigError(f"environment variable {name}: {hint}")

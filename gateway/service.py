@@ -50,6 +50,7 @@ class Gateway:
             epoch=time.time_ns() // 1_000_000,
             limits=config.limits,
             delivery=config.delivery,
+            overload=config.overload,
         )
         self.wall_clock = time.time
         self.access = Access(
@@ -125,16 +126,19 @@ class Gateway:
             await asyncio.wait([self._starting])
 
     def reload(self, config: GatewayConfig) -> None:
-        """Keys, limits and profiles are those of `config` from now on, the rest stays.
+        """Keys, limits, overload and profiles are those of `config` from now on, the rest stays.
 
         Raises ConfigError, and then nothing has changed.
         """
         keys = read_keys(config.access)
         self.config = msgspec.structs.replace(
-            self.config, limits=config.limits, policies=config.policies
+            self.config,
+            limits=config.limits,
+            overload=config.overload,
+            policies=config.policies,
         )
         self.profiles = profiles_of(config.policies)
-        self.streams.limits = config.limits
+        self.streams.change(config.limits, config.overload)
         self.streams.revoke(self.access.change(config, keys))
 
     def policy(self, wanted: PolicySpec | str | None, principal: Principal) -> PolicySpec:
@@ -180,10 +184,16 @@ class Gateway:
         return Connection(self.clock, scope, scope[PRINCIPAL])
 
     async def generate(
-        self, request: GenerationRequest, policy: PolicySpec, principal: Principal, *claims: Claim
+        self,
+        request: GenerationRequest,
+        policy: PolicySpec,
+        principal: Principal,
+        *claims: Claim,
+        is_kept: bool = True,
     ) -> Stream:
         """Begins a generation, which takes what its principal may have, and `claims`, until it
-        ends. `policy`: of its first attachment.
+        ends. `policy`: of its first attachment; `is_kept`: whether somebody may come back to it
+        after its end.
 
         Raises RequestError or BackendError when it cannot be.
         """
@@ -198,7 +208,14 @@ class Gateway:
             principal,
             [*claims, *principal.claims(request)],
             want_drafts=SpecPolicy(policy, request.offsets).wants_drafts,
+            fallback=self._fallback(principal) if request.model is None else None,
+            is_kept=is_kept,
         )
+
+    def _fallback(self, principal: Principal) -> str | None:
+        """The model that serves in an overload, where there is one that the principal may use."""
+        name = self.config.overload.fallback_model
+        return name if name in [model.id for model in self.models(principal)] else None
 
     async def _start_backend(self) -> None:
         try:

@@ -83,6 +83,13 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a drafted token: the chance that it is accepted if all before it are."""
 
 
+class Degradation(StrEnum):
+    """What a request was given less of, in an open set."""
+
+    SHORTER_DRAFTS = "shorter_drafts"
+    FALLBACK_MODEL = "fallback_model"
+
+
 class Retraction(msgspec.Struct, frozen=True, kw_only=True):
     """The tail from `at` to its end, `n` units, is gone."""
 
@@ -114,6 +121,8 @@ class Open(_Event, frozen=True, kw_only=True, tag="open"):
     name: str | None = None
     seed: int | None = None
     ref: str | None = None
+    degraded: list[str] | None = None
+    """What the stream was given less of, because the server was overloaded when it began."""
 
 
 class Tentative(_Event, frozen=True, kw_only=True, tag="tentative"):

@@ -68,6 +68,7 @@ class Sender:
         include: Sequence[IncludeItem] = (),
         ref: str | None = None,
         multiplexed: bool = False,
+        degraded: Sequence[str] = (),
     ) -> None:
         """`started_at`: when the request came, on the clock whose `now` is given to `advance`.
 
@@ -81,6 +82,7 @@ class Sender:
         self.unit = unit
         self._seed = seed
         self._ref = ref
+        self._degraded = list(degraded) or None
         self._tag = stream if multiplexed else None
         self._logprobs = "logprobs" in include
         self._tokens = self._logprobs or "tokens" in include
@@ -136,6 +138,7 @@ class Sender:
             name=part.name,
             seed=self._seed,
             ref=self._ref,
+            degraded=self._degraded,
         )
 
     def advance(self, now: float) -> list[ServerEvent]:

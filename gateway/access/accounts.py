@@ -91,12 +91,6 @@ class Account:
         )
         self.change(allowance)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether forgetting it would change nothing."""
-        taken = self.streams.taken + self.attachments.taken + self.connections.taken
-        return not taken and self.requests.is_full and self.tokens.is_full
-
     def change(self, allowance: Allowance) -> None:
         """Other limits from now on; what is taken stays taken."""
         self.streams.most = allowance.streams
@@ -117,10 +111,6 @@ class AddressAccount(Account):
         super().__init__("this address", Allowance(), now)
         if limits is not None:
             self.change_limits(limits)
-
-    @property
-    def is_idle(self) -> bool:
-        return super().is_idle and self.failures.is_full
 
     def change_limits(self, limits: LimitsConfig) -> None:
         self.change(per_address(limits))

@@ -60,10 +60,6 @@ class Bucket:
         """What is missing to a full bucket, as of `_at`."""
         self._at = now()
 
-    @property
-    def is_full(self) -> bool:
-        return self._flow() <= 0.0
-
     def change(self, per_minute: int | None) -> None:
         """Another rate from now on; what has been spent stays spent."""
         self._flow()

@@ -63,7 +63,8 @@ class Tickets:
     def read(self, text: str) -> Ticket:
         """Raises RequestError (`unauthorized`) for one that is forged, broken or over."""
         granted, _, signature = text[:MOST_CHARACTERS].partition(".")
-        if not hmac.compare_digest(_text(self._signature(granted)).encode(), signature.encode()):
+        expected = _text(self._signature(granted)).encode()
+        if not hmac.compare_digest(expected, signature.encode(errors="replace")):
             raise RequestError(
                 ErrorCode.UNAUTHORIZED, "this is not a ticket of this gateway", "ticket"
             )
@@ -80,7 +81,7 @@ class Tickets:
         return ticket
 
     def _signature(self, granted: str) -> bytes:
-        return hmac.digest(self._secret, granted.encode(), "sha256")
+        return hmac.digest(self._secret, granted.encode(errors="replace"), "sha256")
 
 
 def _text(data: bytes) -> str:

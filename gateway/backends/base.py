@@ -98,6 +98,11 @@ class Backend(Protocol):
     @property
     def ready(self) -> bool: ...
 
+    @property
+    def places(self) -> int | None:
+        """How many streams it generates at once; None: any number."""
+        ...
+
     def models(self) -> list[ModelInfo]: ...
 
     async def generate(

@@ -110,6 +110,10 @@ class ScriptedBackend:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def places(self) -> int | None:
+        return None
+
     def models(self) -> list[ModelInfo]:
         return [
             ModelInfo(id=name, context_length=CONTEXT_LENGTH, drafters=["scripted"])

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 from gateway.access import take_all
+from gateway.config import OverloadConfig
+from gateway.overload import Turns, degrade
 from gateway.streams.stream import Stream
 from protocol.errors import ErrorCode, RequestError
+from protocol.ledger import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +31,13 @@ EXPIRED_REMEMBERED = 16_384
 `unknown_stream`."""
 STREAM_BYTES = 4096
 """What a kept stream takes besides its text and tokens."""
+
+
+def _ended_while_it_waited(stream: Stream) -> RequestError:
+    """Shut down, or its key revoked."""
+    ending = stream.ledger.ending
+    assert isinstance(ending, Failed)
+    return RequestError(ErrorCode(ending.code), ending.message)
 
 
 class _Kept(NamedTuple):
@@ -52,13 +62,15 @@ class StreamRegistry:
         epoch: int,
         limits: LimitsConfig,
         delivery: DeliveryConfig,
+        overload: OverloadConfig | None = None,
     ) -> None:
         self.epoch = epoch
         self._backend = backend
         self._clock = clock
-        self.limits = limits
-        """May be replaced; streams that live go on under those they began with."""
+        self._limits = limits
         self._delivery = delivery
+        self._overload = overload or OverloadConfig()
+        self.turns = Turns(self._overload, lambda: backend.places, clock)
         self._live: dict[str, Stream] = {}
         self._claims: dict[str, Sequence[Claim]] = {}
         """By live stream: what it has taken and gives back."""
@@ -76,6 +88,12 @@ class StreamRegistry:
     def live(self) -> int:
         return len(self._live)
 
+    def change(self, limits: LimitsConfig, overload: OverloadConfig) -> None:
+        """Other bounds from now on; streams that live go on under those they began with."""
+        self._limits = limits
+        self._overload = overload
+        self.turns.change(overload)
+
     async def start(
         self,
         request: GenerationRequest,
@@ -83,20 +101,25 @@ class StreamRegistry:
         claims: Sequence[Claim] = (),
         *,
         want_drafts: bool = False,
+        fallback: str | None = None,
+        is_kept: bool = True,
     ) -> Stream:
-        """Begins a generation of `principal`, which takes `claims` until it ends.
+        """Begins a generation of `principal`, which takes `claims` until it ends, when its turn has
+        come.
 
         `request.model` and `request.seed` are set; `want_drafts`: whether its first attachment will
-        show drafts.
+        show drafts; `fallback`: a model that may take the place of `request.model`; `is_kept`:
+        whether somebody may come back to it after its end.
 
         Raises RequestError when it cannot run, BackendError when nothing can.
         """
         if self._closed:
             raise RequestError(ErrorCode.SHUTTING_DOWN, "the gateway is shutting down")
-        if len(self._live) >= self.limits.live_streams:
+        if len(self._live) >= self._limits.live_streams:
             raise RequestError(
                 ErrorCode.TOO_MANY_STREAMS,
-                f"{self.limits.live_streams} streams are generating already; try again later",
+                f"{self._limits.live_streams} streams are generating already; try again later",
+                retry_after_s=self.turns.expected_s(),
             )
         take_all(claims)
         assert request.model is not None
@@ -110,14 +133,23 @@ class StreamRegistry:
             owner=principal.owner,
             backend=self._backend,
             clock=self._clock,
-            limits=self.limits,
+            limits=self._limits,
             delivery=self._delivery,
             on_end=self._keep,
         )
+        stream.is_kept = is_kept
         self._live[stream.id] = stream
         self._claims[stream.id] = claims
         self._idle.clear()
         try:
+            turn = await self.turns.take(principal.owner, request.priority)
+            if stream.ended:
+                turn.give(0)
+                raise _ended_while_it_waited(stream)
+            self._claims[stream.id] = [*claims, turn]
+            request, stream.degraded = degrade(request, self._overload, turn.expected_s, fallback)
+            assert request.model is not None
+            stream.model = request.model
             admission = await self._backend.generate(
                 stream.id,
                 request,
@@ -186,6 +218,7 @@ class StreamRegistry:
     def shut_down(self) -> None:
         """Ends every stream with `shutting_down`; no new one begins."""
         self.close_door()
+        self.turns.close()
         for stream in list(self._live.values()):
             stream.fail(ErrorCode.SHUTTING_DOWN, "the gateway is shutting down", retryable=True)
 
@@ -214,8 +247,8 @@ class StreamRegistry:
         self._finished[stream.id] = kept
         self._kept_bytes += kept.size
         while (
-            len(self._finished) > self.limits.kept_streams
-            or self._kept_bytes > self.limits.kept_bytes
+            len(self._finished) > self._limits.kept_streams
+            or self._kept_bytes > self._limits.kept_bytes
         ):
             self._expire(next(iter(self._finished)))
 

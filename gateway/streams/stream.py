@@ -61,6 +61,8 @@ class Stream:
         self.model = model
         self.owner = owner
         self.seed = request.seed
+        self.degraded: list[str] = []
+        """What it was given less of, as `open` says it."""
         self.ledger = Ledger()
         self.attachments: list[Attachment] = []
         self.is_kept = True
@@ -154,6 +156,7 @@ class Stream:
             ref=ref,
             started_at=self._started_at,
             multiplexed=multiplexed,
+            degraded=self.degraded,
         )
         attachment = Attachment(
             sender,

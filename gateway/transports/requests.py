@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
+from starlette.requests import ClientDisconnect
 
 from gateway.service import PRINCIPAL
 from protocol import cursor as cursors
@@ -14,12 +16,15 @@ from protocol.refusals import cut, refusal
 from protocol.requests import Include
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from starlette.requests import Request
 
     from gateway.access import Principal
     from gateway.service import Gateway
     from protocol.cursor import Cursor
 
+_Result = TypeVar("_Result")
 LAST_EVENT_ID = "Last-Event-ID"
 
 
@@ -76,6 +81,30 @@ def read_cursor(request: Request, query: AttachQuery) -> Cursor | None:
         except RequestError as error:
             raise RequestError(error.code, error.message, LAST_EVENT_ID) from None
     return None if query.cursor is None else cursors.parse(query.cursor)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What `work` gives. It is cancelled when the client hangs up: nobody waits for a turn, and
+    then takes one, on behalf of somebody who has gone.
+
+    `request`: one whose body has been read. Raises ClientDisconnect, or what `work` raises.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def wants_event_stream(request: Request) -> bool:

@@ -16,6 +16,7 @@ from gateway.transports.requests import (
     read_cursor,
     read_query,
     wants_event_stream,
+    while_connected,
 )
 from gateway.transports.sse import EventStream, WetinkFraming
 from protocol.codec import decode_request
@@ -40,7 +41,7 @@ async def start_stream(request: Request) -> ASGIApp:
     wanted = decode_request(await request.body())
     connection = gateway.connection(request.scope)
     policy = gateway.policy(wanted.policy, connection.principal)
-    stream = await gateway.generate(wanted, policy, connection.principal)
+    stream = await while_connected(request, gateway.generate(wanted, policy, connection.principal))
     path = f"/v1/streams/{stream.id}"
     if not wants_event_stream(request):
         created = StreamCreated(stream=stream.id, epoch=stream.epoch, events=f"{path}/events")

@@ -85,7 +85,7 @@ class ScriptedEngine:
 
     def serve(self) -> None:
         self.send(frames.Loading("reading the script", 0.5))
-        self.send(frames.Ready("scripted", 128, 1000, "none", ["none"], 1, 16))
+        self.send(frames.Ready("scripted", 128, 1000, "none", ["none"], 1, 16, max_sequences=64))
         for frame in self.received():
             match frame:
                 case frames.Start():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import os
@@ -158,7 +159,7 @@ async def test_backend_passes_on_everything_a_request_says() -> None:
     )
     async with running() as backend:
         reader = Reader()
-        await backend.generate("a", request, reader)
+        await backend.generate("a", request, reader, tenant="k")
         await reader.ended()
     start = json.loads(reader.text)
     assert start["sampling"] == {
@@ -179,6 +180,7 @@ async def test_backend_passes_on_everything_a_request_says() -> None:
         "committed": [],
         "committed_chars": 0,
         "counts": {},
+        "salt": base64.b64encode(b"k").decode(),
     }
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -10,6 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+import wetink
 from gateway.access.rules import Rule, rule_for
 from gateway.app import create_app
 from gateway.backends.base import Finished, Verified
@@ -23,11 +28,11 @@ from tests.unit.gateway.doubles import COUNTS, HandBackend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from pathlib import Path
 
     import httpx
 
     from tests.server.gateways import Served
+    from wetink.client import TransportName
 
 RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/streams"): Rule.KEY,
@@ -356,6 +361,44 @@ async def test_anyone_is_served_beside_keys_where_that_is_allowed(
         # A key that was revoked must not pass for none.
         answer = await served.http.get(f"/v1/streams/{mine}", headers=bearer(keys.revoked))
         assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_client_library_shows_its_key(
+    served: Served, keys: Keys, transport: TransportName
+) -> None:
+    async with wetink.stream(
+        served.url, prompt="x", policy="hold", transport=transport, key=keys.alice
+    ) as story:
+        stream = await served.backend.admitted.get()
+        served.backend.say(Verified("yes"), Finished("stop", COUNTS), stream=stream)
+        assert [text async for text in story.committed()] == ["yes"]
+    assert served.backend.tenants[stream] == keys.kept[0].id
+
+
+@pytest.mark.slow
+async def test_terminal_takes_its_key_from_option_or_environment(
+    served: Served, keys: Keys
+) -> None:
+    command = str(Path(sys.executable).with_name("wetink"))
+    for arguments, env, status in (
+        (["--key", keys.alice], {}, 0),
+        ([], {"WETINK_KEY": keys.alice}, 0),
+        ([], {}, 2),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            command,
+            *["stream", "x", "--url", served.url, *arguments],
+            env={**os.environ, **env},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        if status == 0:
+            stream = await served.backend.admitted.get()
+            served.backend.say(Verified("yes"), Finished("stop", COUNTS), stream=stream)
+        out, err = await process.communicate()
+        assert process.returncode == status, err
+        assert out.startswith(b"yes") if status == 0 else b"a key is needed here" in err
 
 
 async def test_client_library_may_send_a_made_up_key_where_there_are_none(

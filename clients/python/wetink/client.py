@@ -33,12 +33,14 @@ def stream(
     policy: PolicySpec | str | None = None,
     offsets: OffsetUnit | str = OffsetUnit.CODEPOINT,
     transport: TransportName | Transport = "sse",
+    key: str | None = None,
     retry: Retry = _DEFAULT_RETRY,
     on_interruption: Callable[[], None] | None = None,
     **fields: Any,
 ) -> Stream:
     """Starts a generation at the server `url` and reads it.
 
+    `key` is for a server that needs one; a transport that is passed in has its own headers.
     `fields` are those of `protocol.requests.GenerationRequest` (`max_tokens`, `temperature`,
     `seed`, `stop`, `draft`, …). Raises RequestRefused at once for a field that no server takes.
     `on_interruption` is called once when the connection is lost, before the stream is resumed,
@@ -48,7 +50,7 @@ def stream(
             async for text in story.committed():
                 …
     """
-    own, chosen = _transport(url, transport)
+    own, chosen = _transport(url, transport, key)
     request = _request(
         {"prompt": prompt, "messages": messages, "policy": policy, "offsets": offsets, **fields}
     )
@@ -73,6 +75,7 @@ def attach(
     offsets: OffsetUnit | str = OffsetUnit.CODEPOINT,
     include: Sequence[IncludeItem] = (),
     transport: TransportName | Transport = "sse",
+    key: str | None = None,
     retry: Retry = _DEFAULT_RETRY,
 ) -> Stream:
     """Reads a stream that somebody else started, or that was read up to `cursor` before.
@@ -82,7 +85,7 @@ def attach(
     attachments to one stream may have different policies. Raises RequestRefused for a broken
     cursor.
     """
-    own, chosen = _transport(url, transport)
+    own, chosen = _transport(url, transport, key)
     request = AttachRequest(
         stream=stream_id,
         cursor=cursor,
@@ -97,14 +100,18 @@ def attach(
     return Stream(chosen, request, receiver, retry=retry, owns_transport=own)
 
 
-def connect(url: str, *, headers: Mapping[str, str] | None = None) -> Connection:
+def connect(
+    url: str, *, key: str | None = None, headers: Mapping[str, str] | None = None
+) -> Connection:
     """One WebSocket for several streams.
 
     async with wetink.connect(url) as connection:
         async with connection.stream(prompt="a") as a, connection.stream(prompt="b") as b:
             …
     """
-    return Connection(url, WebSocketTransport(url, headers=headers))
+    return Connection(
+        url, WebSocketTransport(url, headers={**(headers or {}), **_credentials(key)})
+    )
 
 
 class Connection:
@@ -134,13 +141,19 @@ class Connection:
         await self._transport.aclose()
 
 
-def _transport(url: str, transport: TransportName | Transport) -> tuple[bool, Transport]:
+def _credentials(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+def _transport(
+    url: str, transport: TransportName | Transport, key: str | None
+) -> tuple[bool, Transport]:
     """The transport, and whether the stream shall close it."""
     match transport:
         case "sse":
-            return True, SSETransport(url)
+            return True, SSETransport(url, headers=_credentials(key))
         case "websocket":
-            return True, WebSocketTransport(url)
+            return True, WebSocketTransport(url, headers=_credentials(key))
         case _:
             return False, transport
 

@@ -41,6 +41,8 @@ STRUCK_S = 0.12
 """How long text that was taken back stays where it stood: long enough to be noticed."""
 DEFAULT_MAX_TOKENS = GenerationRequest(prompt="").max_tokens
 LOST = "connection lost, resuming…"
+KEY_VARIABLE = "WETINK_KEY"
+"""Where a key is looked for that is not on the command line, which others could see."""
 CANCEL_S = 3.0
 """How long after Ctrl-C the server's `finish` is waited for."""
 
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("prompt", help="what to say to the model; - reads it from standard input")
     add("--url", default=DEFAULT_URL, help="the gateway (default: %(default)s)")
+    add("--key", help=f"for a gateway that needs one (default: the variable {KEY_VARIABLE})")
     add("--transport", choices=list(_TRANSPORTS), default="sse", help="default: %(default)s")
     add(
         "--policy",
@@ -163,6 +166,7 @@ class _Run:
             async with stream(
                 self._options.url,
                 transport=_TRANSPORTS[self._options.transport],
+                key=self._options.key or os.environ.get(KEY_VARIABLE),
                 on_interruption=screen.interrupted,
                 **fields,
             ) as story:

@@ -138,6 +138,11 @@ class LocalBackend:
             BackendError("the gateway is shutting down", ErrorCode.SHUTTING_DOWN, retryable=True)
         )
 
+    @property
+    def places(self) -> int | None:
+        info = self._supervisor.info
+        return None if info is None else info.max_sequences
+
     def models(self) -> list[ModelInfo]:
         info = self._supervisor.info
         if info is None:

@@ -79,8 +79,7 @@ class Choices:
         # `hold` is what OpenAI's interface means, whatever else a key is limited to.
         asked = request.policy
         policy = asked if isinstance(asked, Hold) else gateway.policy(asked, principal)
-        stream = await gateway.generate(request, policy, principal)
-        stream.is_kept = False
+        stream = await gateway.generate(request, policy, principal, is_kept=False)
         try:
             attachment = stream.attach(
                 policy, connection=connection, unit=request.offsets, include=request.include

@@ -18,7 +18,7 @@ from gateway.transports.openai.requests import (
     from_completion,
 )
 from gateway.transports.openai.shapes import ChatShape, CompletionShape
-from gateway.transports.requests import gateway_of, principal_of
+from gateway.transports.requests import gateway_of, principal_of, while_connected
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ async def completions(request: Request) -> ASGIApp:
 
 async def _answer(request: Request, wanted: Wanted, shape: Shape) -> ASGIApp:
     gateway = gateway_of(request)
-    choices = await Choices.start(gateway, gateway.connection(request.scope), wanted)
+    connection = gateway.connection(request.scope)
+    choices = await while_connected(request, Choices.start(gateway, connection, wanted))
     kind = Chunks if wanted.streaming else Whole
     return kind(choices, wanted, shape, int(gateway.wall_clock()))
 

@@ -81,6 +81,8 @@ class HandBackend:
         """While it is not set, no stream is admitted."""
         self.admits.set()
         self.stopped = False
+        self.most: int | None = None
+        """How many streams it says it generates at once."""
         self.started = asyncio.Event()
         self.start_failure: BackendError | None = None
         self._context_length = context_length
@@ -105,6 +107,10 @@ class HandBackend:
 
     async def stop(self) -> None:
         self.stopped = True
+
+    @property
+    def places(self) -> int | None:
+        return self.most
 
     def models(self) -> list[ModelInfo]:
         return [

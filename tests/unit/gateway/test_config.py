@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from engine import config as engine_config
-from gateway.config import EngineConfig, GatewayConfig, profiles_of
+from gateway.config import KEY_VARIABLE, EngineConfig, GatewayConfig, profiles_of
 from gateway.errors import ConfigError
 from protocol.requests import Chunk, StreamRetract
+from wetink import terminal
 
 
 def test_operator_gets_defaults_without_any_source() -> None:
@@ -42,6 +43,11 @@ def test_operator_is_told_of_a_misspelt_variable(name: str, said: str) -> None:
         GatewayConfig.load(env={name: "1"})
     assert name in str(refused.value)
     assert said in str(refused.value)
+
+
+def test_operator_may_have_a_clients_key_in_the_environment() -> None:
+    assert KEY_VARIABLE == terminal.KEY_VARIABLE
+    assert GatewayConfig.load(env={KEY_VARIABLE: "wetink_x"}) == GatewayConfig()
 
 
 def test_operator_may_call_a_kubernetes_service_wetink() -> None:
@@ -164,6 +170,7 @@ def test_documented_configuration_is_the_default_one(tmp_path: Path) -> None:
     assert documented.server == usual.server
     assert documented.limits == usual.limits
     assert documented.access == usual.access
+    assert documented.overload == usual.overload
     assert documented.delivery == usual.delivery
     assert documented.policies.default == usual.policies.default
     engine = msgspec.structs.asdict(engine_config.EngineConfig())
