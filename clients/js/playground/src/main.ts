@@ -374,8 +374,10 @@ class Playground {
 function factsOf(stage: Stage, name: (typeof PANES)[number]): Fact[] {
   const reader = stage.readers[name];
   if (reader.firstVisible === null) return [["first text", "–"]];
-  const facts: Fact[] = [["first text", seconds(reader.firstVisible)]];
+  const facts: Fact[] = [];
   const ahead = name === "hold" ? 0 : lead(reader, stage.readers.hold);
+  // The first word is the model's own, there is no guess yet: retract has it when hold has it.
+  if (ahead < FELT_MS) facts.push(["first text", seconds(reader.firstVisible)]);
   if (Math.abs(ahead) >= FELT_MS) {
     facts.push([ahead > 0 ? "ahead of hold" : "behind hold", seconds(Math.abs(ahead))]);
   }
