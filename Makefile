@@ -89,6 +89,6 @@ $(STAMPS)/node: clients/js/package.json clients/js/package-lock.json | $(STAMPS)
 	@touch $@
 
 clean:
-	rm -rf .venv $(STAMPS) clients/js/node_modules clients/js/dist
+	rm -rf .venv $(STAMPS) clients/js/node_modules clients/js/*/dist
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,13 +23,13 @@ export function bundle(entry) {
     target: "es2022",
     charset: "utf8",
     conditions: ["wetink-source"],
-    banner: { js: "/* Wetink. Apache-2.0 */" },
     write: false,
   });
   return outputFiles[0].text;
 }
 
-export const servedBundle = () => bundle("core/src/page.ts");
+/** What `SERVED` is to hold. */
+export const servedBundle = () => `/* Wetink. Apache-2.0 */\n${bundle("core/src/page.ts")}`;
 
 function main(args) {
   const built = servedBundle();

@@ -7,7 +7,9 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
-    include: ["*/test/**/*.test.ts"],
+    include: ["test/**/*.test.ts", "*/test/**/*.test.ts"],
+    // Half of the time is spent waiting for a gateway or a browser.
+    maxWorkers: 2,
     // A run that found no test is a broken run, not a green one.
     passWithNoTests: false,
     allowOnly: false,

@@ -8,6 +8,9 @@ import { Gateway } from "../../testing/gateway.js";
 import { longTrace, MIXED, MIXED_TEXT } from "../../testing/traces.js";
 
 const SLOW = longTrace(40, 5);
+// Warnings are checked where they are expected; printed they only make noise.
+globalThis.AI_SDK_LOG_WARNINGS = false;
+
 let gateway: Gateway;
 
 beforeAll(async () => {

@@ -41,7 +41,7 @@ export function wait(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, signal?.aborted ? 0 : ms);
+    const timer = setTimeout(done, ms);
     globalThis.addEventListener?.("online", done);
     signal?.addEventListener("abort", done);
   });

@@ -15,8 +15,6 @@ export class EventQueue implements AsyncIterableIterator<ServerEvent, undefined>
   readonly #drained: () => void;
   readonly #left: (queue: EventQueue) => void;
   #events: ServerEvent[] = [];
-  /** Of `#events`, so many are taken: shifting a long array costs its length. */
-  #taken = 0;
   #takers: Taker[] = [];
   #end: { readonly error: WetinkError | null } | null = null;
 
@@ -27,15 +25,11 @@ export class EventQueue implements AsyncIterableIterator<ServerEvent, undefined>
   }
 
   get isFull(): boolean {
-    return this.#waiting >= MOST_WAITING;
+    return this.#events.length >= MOST_WAITING;
   }
 
   get isHalfEmpty(): boolean {
-    return this.#waiting <= MOST_WAITING / 2;
-  }
-
-  get #waiting(): number {
-    return this.#events.length - this.#taken;
+    return this.#events.length <= MOST_WAITING / 2;
   }
 
   push(event: ServerEvent): void {
@@ -52,13 +46,8 @@ export class EventQueue implements AsyncIterableIterator<ServerEvent, undefined>
   }
 
   next(): Promise<Result> {
-    const value = this.#events[this.#taken];
+    const value = this.#events.shift();
     if (value !== undefined) {
-      this.#taken += 1;
-      if (this.#taken > MOST_WAITING / 2) {
-        this.#events = this.#events.slice(this.#taken);
-        this.#taken = 0;
-      }
       if (this.isHalfEmpty) this.#drained();
       return Promise.resolve({ done: false, value });
     }
@@ -71,7 +60,6 @@ export class EventQueue implements AsyncIterableIterator<ServerEvent, undefined>
 
   return(): Promise<Result> {
     this.#events = [];
-    this.#taken = 0;
     this.end(null);
     this.#left(this);
     return Promise.resolve(DONE);

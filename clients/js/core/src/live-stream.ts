@@ -5,7 +5,7 @@ import type { AttachOptions, StreamOptions } from "./options.js";
 import { checkDigest } from "./protocol/digest.js";
 import { RemoteProtocolError, WetinkError } from "./protocol/errors.js";
 import { decodeEvent, type Finish, type Open, type ServerEvent } from "./protocol/events.js";
-import { Receiver, type ReceiverOptions } from "./protocol/receiver.js";
+import { Receiver } from "./protocol/receiver.js";
 import type { OffsetUnit } from "./protocol/units.js";
 import type { GenerationRequest } from "./requests.js";
 import { Restarted } from "./restarted.js";
@@ -42,7 +42,8 @@ export class LiveStream implements Stream {
     this.#request = "request" in source ? source.request : null;
     this.#id = "stream" in source ? source.stream : null;
     this.#terms = { offsets: "utf-16", ...(this.#request ?? source.options) };
-    this.#receiver = new Receiver(receiverOptions(this.#terms));
+    const { offsets: unit, cursor, held } = this.#terms;
+    this.#receiver = new Receiver({ unit, cursor, held });
     this.finished = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     // Who does not wait for the end has not failed to handle it.
     this.finished.catch(() => {});
@@ -127,21 +128,11 @@ export class LiveStream implements Stream {
 
   /** What to ask the server for. */
   get wanted(): Wanted {
-    if (this.#id === null && this.#request !== null) {
-      const { seed, ...request } = this.#request;
-      const known = this.seed ?? seed;
-      const repeated = known === undefined ? request : { ...request, seed: known };
-      return { request: { ...repeated, offsets: this.#terms.offsets } as GenerationRequest };
-    }
     const { policy, offsets, include } = this.#terms;
-    const cursor = this.#receiver.cursor;
-    return {
-      stream: this.#id ?? "",
-      offsets,
-      ...(policy !== undefined && { policy }),
-      ...(include !== undefined && { include }),
-      ...(cursor !== null && { cursor }),
-    };
+    if (this.#id === null && this.#request !== null) {
+      return { request: { ...this.#request, seed: this.seed ?? undefined, offsets } };
+    }
+    return { stream: this.#id ?? "", policy, offsets, include, cursor: this.cursor ?? undefined };
   }
 
   /** False once the end was told, or the caller has given up. */
@@ -185,7 +176,7 @@ export class LiveStream implements Stream {
     const { failure } = this.#receiver;
     const why = failure === null ? error : new WetinkError(failure.code, failure.message, failure);
     // A refusal of the gateway's own is told at once; what a network does is tried again.
-    const isLost = NETWORK.has(why.code);
+    const isLost = NETWORK.test(why.code);
     this.#receiver.interrupted();
     if (this.#request !== null && this.#mustRepeat(why)) this.#repeat();
     else if (!why.retryable || why.ended || (this.#open === null && !isLost)) {
@@ -217,7 +208,9 @@ export class LiveStream implements Stream {
       }
       this.#tell(event);
       if (event.type === "finish") void this.#conclude(event);
-      return PROGRESS.has(event.type) && this.#restarted === null;
+      // `open` alone does not show that an attachment is worth having.
+      const isIdle = event.type === "open" || event.type === "heartbeat";
+      return !isIdle && !this.hasFailed && this.#restarted === null;
     } catch (fault) {
       if (!(fault instanceof RemoteProtocolError)) throw fault;
       this.#receiver.reject(fault);
@@ -259,7 +252,7 @@ export class LiveStream implements Stream {
     // A request without an answer is withdrawn by leaving.
     if (this.#request !== null && this.#id !== null) this.#transport.cancel().catch(() => {});
     const cause: unknown = this.#signal?.reason;
-    this.fail(new WetinkError("aborted", "the caller aborted the stream", { cause }));
+    this.fail(new WetinkError("aborted", "aborted by the caller", { cause }));
   };
 
   /** The server has lost the stream, and repeating the request gives the same text. */
@@ -310,15 +303,4 @@ export class LiveStream implements Stream {
   };
 }
 
-/** What shows that an attachment is worth having: `open` alone does not. */
-const PROGRESS: ReadonlySet<string> = new Set(["tentative", "commit", "retract", "part", "finish"]);
-
-const NETWORK: ReadonlySet<string> = new Set(["connection_lost", "gap", "bad_response"]);
-
-function receiverOptions({ offsets, cursor, held }: AttachOptions): ReceiverOptions {
-  return {
-    ...(offsets !== undefined && { unit: offsets }),
-    ...(cursor !== undefined && { cursor }),
-    ...(held !== undefined && { held }),
-  };
-}
+const NETWORK = /^(connection_lost|gap|bad_response)$/;

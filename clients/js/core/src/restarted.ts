@@ -36,16 +36,16 @@ export class Restarted {
     this.#requireSameText(receiver.parts);
     this.#isReached = true;
     const { index: part, kind, name, watermark: at } = last;
-    const envelope = { stream: receiver.stream, t: null };
+    const fields = { stream: receiver.stream, t: null, tokens: null };
+    const text = now.committed.slice(last.committed.length);
     const events: ServerEvent[] = [];
     if (this.#open !== null) events.push({ ...this.#open, part, kind, name, at });
-    const text = now.committed.slice(last.committed.length);
     if (text !== "") {
-      events.push({ type: "commit", ...envelope, at, text, retract: null, cut_short: false, tokens: null });
+      events.push({ ...fields, type: "commit", at, text, retract: null, cut_short: false });
     }
     if (now.tail !== "") {
-      const rest = { at: now.watermark, text: now.tail, verified: null, confidence: null, tokens: null };
-      events.push({ type: "tentative", ...envelope, ...rest });
+      const [verified, confidence] = [null, null];
+      events.push({ ...fields, type: "tentative", at: now.watermark, text: now.tail, verified, confidence });
     }
     if (event.type === "finish") events.push(event);
     return events;

@@ -1,12 +1,18 @@
 /** What stands between a stream and its gateway. */
 
-import type { AttachOptions } from "./options.js";
-import type { GenerationRequest } from "./requests.js";
+import type { OffsetUnit } from "./protocol/units.js";
+import type { Include, Policy } from "./requests.js";
 
-/** What a stream asks its transport for: to generate, or to read on. */
+/** What a stream asks its transport for: to generate, or to read on. Undefined fields are left out. */
 export type Wanted =
-  | { readonly request: GenerationRequest }
-  | ({ readonly stream: string } & Omit<AttachOptions, "signal" | "held">);
+  | { readonly request: object }
+  | {
+      readonly stream: string;
+      readonly offsets: OffsetUnit;
+      readonly policy: Policy | undefined;
+      readonly include: readonly Include[] | undefined;
+      readonly cursor: string | undefined;
+    };
 
 /** Carries one stream's events, over one attachment after another. */
 export interface Transport {

@@ -1,1 +1,3 @@
-export { bindView, type BindOptions, CLASSES } from "./view-binding.js";
+export { bindView, type BindOptions } from "./view-binding.js";
+export { bindMarkdown, type Markdown } from "./markdown-binding.js";
+export { CLASSES } from "./classes.js";

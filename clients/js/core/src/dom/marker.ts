@@ -1,5 +1,7 @@
 /** Text that was taken back, struck out for a moment. */
 
+import { CLASSES } from "./classes.js";
+
 const SHOWN_MS = 600;
 
 export class Marker {
@@ -14,7 +16,7 @@ export class Marker {
   mark(text: string, parent: Element): void {
     if (this.#ms === 0) return;
     const mark = parent.ownerDocument.createElement("del");
-    mark.className = "wetink-retracted";
+    mark.className = CLASSES.retracted;
     mark.ariaHidden = "true";
     mark.textContent = text;
     parent.append(mark);

@@ -2,6 +2,7 @@
 
 import type { Stream } from "../stream.js";
 import type { View } from "../view.js";
+import { CLASSES, commonPrefix } from "./classes.js";
 import { eachFrame } from "./each-frame.js";
 import { Marker } from "./marker.js";
 
@@ -9,16 +10,6 @@ export interface BindOptions {
   /** How long text that was taken back stays, struck out; 0: not at all. Default 600. */
   readonly retractedMs?: number;
 }
-
-/** Classes of what the binding makes; a page's own style sheet says how it looks. */
-export const CLASSES = {
-  part: "wetink-part",
-  committed: "wetink-committed",
-  tail: "wetink-tail",
-  verified: "wetink-verified",
-  tentative: "wetink-tentative",
-  retracted: "wetink-retracted",
-} as const;
 
 /**
  * Shows the stream in `element`, which should be empty, and gives a function that stops doing so
@@ -99,13 +90,4 @@ function write(node: Text, data: string): void {
   if (node.data === data) return;
   if (data.startsWith(node.data)) node.appendData(data.slice(node.length));
   else node.data = data;
-}
-
-/** In UTF-16 units; a surrogate pair is never cut. */
-export function commonPrefix(one: string, other: string): number {
-  const most = Math.min(one.length, other.length);
-  let length = 0;
-  while (length < most && one[length] === other[length]) length += 1;
-  const isInPair = length > 0 && length < one.length && /[\uD800-\uDBFF]/.test(one[length - 1] ?? "");
-  return isInPair ? length - 1 : length;
 }

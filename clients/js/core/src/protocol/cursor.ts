@@ -22,16 +22,12 @@ const CURSOR = new RegExp(`^${INTEGER}\\.${INTEGER}\\.${INTEGER}(?:\\.(finish|er
 /** Throws `RequestError` with code `bad_cursor`. */
 export function parseCursor(text: string): Cursor {
   const match = CURSOR.exec(text);
-  const numbers = match?.slice(1, 4).map(Number);
-  const [epoch, part, offset] = numbers ?? [];
-  if (epoch === undefined || part === undefined || offset === undefined) {
+  const [epoch = NaN, part = NaN, offset = NaN] = match?.slice(1, 4).map(Number) ?? [];
+  if (![epoch, part, offset].every(Number.isSafeInteger)) {
     throw new RequestError(
       "bad_cursor",
-      "a cursor is epoch.part.offset, three decimal integers without leading zeros; after the end, .finish or .error follows",
+      "a cursor is epoch.part.offset, in integers up to 2^53 - 1, and .finish or .error after the end",
     );
-  }
-  if (!numbers?.every(Number.isSafeInteger)) {
-    throw new RequestError("bad_cursor", "a cursor's integers are at most 2^53 - 1");
   }
   return { epoch, part, offset, mark: (match?.[4] ?? null) as Mark | null };
 }

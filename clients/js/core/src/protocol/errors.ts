@@ -70,26 +70,22 @@ export interface ErrorDetails {
 export class WetinkError extends Error {
   // Constant, because a minifier renames classes.
   override readonly name = "WetinkError";
-  readonly code: WetinkCode;
+  declare readonly code: WetinkCode;
   /** Trying again may help: reattaching, or where the stream has `ended`, repeating its request. */
-  readonly retryable: boolean;
+  declare readonly retryable: boolean;
   /** The stream itself has failed. */
-  readonly ended: boolean;
+  declare readonly ended: boolean;
   /** The field at fault, as a dotted path (`policy.unit`), or a header; null where none is. */
-  readonly field: string | null;
+  declare readonly field: string | null;
   /** HTTP status of a refusal; null where none was received. */
-  readonly status: number | null;
+  declare readonly status: number | null;
   /** How long the server asks to be left alone, in milliseconds. */
-  readonly retryAfterMs: number | null;
+  declare readonly retryAfterMs: number | null;
 
-  constructor(code: WetinkCode, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? {} : { cause: details.cause });
-    this.code = code;
-    this.retryable = details.retryable ?? false;
-    this.ended = details.ended ?? false;
-    this.field = details.field ?? null;
-    this.status = details.status ?? null;
-    this.retryAfterMs = details.retryAfterMs ?? null;
+  constructor(code: WetinkCode, message: string, { cause, ...details }: ErrorDetails = {}) {
+    super(message, cause === undefined ? {} : { cause });
+    const unknown = { retryable: false, ended: false, field: null, status: null, retryAfterMs: null };
+    Object.assign(this, unknown, details, { code });
   }
 }
 

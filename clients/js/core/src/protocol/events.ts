@@ -149,8 +149,9 @@ const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/;
 export function decodeEvent(json: string): ServerEvent | null {
   const raw = object(parse(json), "the event");
   const type = text(raw, "type");
-  const decode = DECODERS.get(type);
-  return decode === undefined ? null : decode(raw);
+  if (!Object.hasOwn(FIELDS, type)) return null;
+  const known = type as ServerEvent["type"];
+  return { type: known, ...read(raw, ENVELOPE), ...read<object>(raw, FIELDS[known]) } as ServerEvent;
 }
 
 function parse(json: string): unknown {
@@ -172,141 +173,112 @@ function parse(json: string): unknown {
 
 type Raw = Readonly<Record<string, unknown>>;
 
-function envelope(raw: Raw): Envelope {
-  return { stream: optional(raw, "stream", text), t: optional(raw, "t", float) };
-}
+type Read<T> = (raw: Raw, key: string) => T;
 
-const DECODERS: ReadonlyMap<string, (raw: Raw) => ServerEvent> = new Map<
-  string,
-  (raw: Raw) => ServerEvent
->([
-  [
-    "open",
-    (raw) => ({
-      type: "open",
-      ...envelope(raw),
-      v: int(raw, "v"),
-      epoch: int(raw, "epoch"),
-      model: text(raw, "model"),
-      policy: object(raw["policy"], "policy"),
-      offsets: offsetUnit(raw),
-      part: int(raw, "part"),
-      at: int(raw, "at"),
-      kind: "kind" in raw ? text(raw, "kind") : "text",
-      name: optional(raw, "name", text),
-      seed: optional(raw, "seed", seed),
-      ref: optional(raw, "ref", text),
-    }),
-  ],
-  [
-    "tentative",
-    (raw) => ({
-      type: "tentative",
-      ...envelope(raw),
-      at: int(raw, "at"),
-      text: text(raw, "text"),
-      verified: optional(raw, "verified", int),
-      confidence: optional(raw, "confidence", float),
-      tokens: optional(raw, "tokens", tokens),
-    }),
-  ],
-  [
-    "commit",
-    (raw) => ({
-      type: "commit",
-      ...envelope(raw),
-      at: int(raw, "at"),
-      text: text(raw, "text"),
-      retract: optional(raw, "retract", (from, key) => retraction(object(from[key], key))),
-      cut_short: optional(raw, "cut_short", bool) ?? false,
-      tokens: optional(raw, "tokens", tokens),
-    }),
-  ],
-  ["retract", (raw) => ({ type: "retract", ...envelope(raw), ...retraction(raw) })],
-  [
-    "part",
-    (raw) => ({
-      type: "part",
-      ...envelope(raw),
-      part: int(raw, "part"),
-      kind: text(raw, "kind"),
-      name: optional(raw, "name", text),
-    }),
-  ],
-  [
-    "finish",
-    (raw) => ({
-      type: "finish",
-      ...envelope(raw),
-      at: int(raw, "at"),
-      reason: text(raw, "reason"),
-      usage: usage(object(raw["usage"], "usage")),
-      digest: text(raw, "digest"),
-      stats: stats(object(raw["stats"], "stats")),
-    }),
-  ],
-  [
-    "error",
-    (raw) => ({
-      type: "error",
-      ...envelope(raw),
-      code: text(raw, "code"),
-      message: text(raw, "message"),
-      retryable: bool(raw, "retryable"),
-      ended: optional(raw, "ended", bool) ?? false,
-      at: int(raw, "at"),
-      param: optional(raw, "param", text),
-      ref: optional(raw, "ref", text),
-    }),
-  ],
-  ["heartbeat", (raw) => ({ type: "heartbeat", ...envelope(raw) })],
-]);
+/** How each field of a `T` is read. */
+type Fields<T> = { readonly [K in keyof T]: Read<T[K]> };
 
-function retraction(raw: Raw): Retraction {
-  return { at: int(raw, "at"), n: int(raw, "n"), cause: text(raw, "cause") };
+type Own<E> = Fields<Omit<E, "type" | keyof Envelope>>;
+
+const ENVELOPE: Fields<Envelope> = { stream: maybe(text), t: maybe(float) };
+
+const RETRACTION: Fields<Retraction> = { at: int, n: int, cause: text };
+
+const TOKEN: Fields<Token> = { id: int, n: int, logprob: maybe(float), confidence: maybe(float) };
+
+const USAGE: Fields<Usage> = {
+  prompt_tokens: count,
+  cached_prompt_tokens: count,
+  completion_tokens: count,
+  drafted_tokens: count,
+  accepted_tokens: count,
+  rejected_tokens: count,
+};
+
+const STATS: Fields<Stats> = {
+  ttfv_ms: maybe(float),
+  ttc_ms: maybe(float),
+  erased_units: count,
+  normalized_erasure: otherwise(0, float),
+  retractions: count,
+  longest_tail: count,
+  acceptance_rate: maybe(float),
+  tokens_per_step: maybe(float),
+};
+
+const FIELDS: { readonly [T in ServerEvent["type"]]: Own<Extract<ServerEvent, { type: T }>> } = {
+  open: {
+    v: int,
+    epoch: int,
+    model: text,
+    policy: (raw, key) => object(raw[key], key),
+    offsets: offsetUnit,
+    part: int,
+    at: int,
+    kind: otherwise("text", text),
+    name: maybe(text),
+    seed: maybe(seed),
+    ref: maybe(text),
+  },
+  tentative: { at: int, text, verified: maybe(int), confidence: maybe(float), tokens: maybe(tokens) },
+  commit: {
+    at: int,
+    text,
+    retract: maybe((raw, key) => read(object(raw[key], key), RETRACTION)),
+    cut_short: truth,
+    tokens: maybe(tokens),
+  },
+  retract: RETRACTION,
+  part: { part: int, kind: text, name: maybe(text) },
+  finish: {
+    at: int,
+    reason: text,
+    usage: (raw, key) => read(object(raw[key], key), USAGE),
+    digest: text,
+    stats: (raw, key) => read(object(raw[key], key), STATS),
+  },
+  error: {
+    code: text,
+    message: text,
+    retryable: bool,
+    ended: truth,
+    at: int,
+    param: maybe(text),
+    ref: maybe(text),
+  },
+  heartbeat: {},
+};
+
+function read<T>(raw: Raw, fields: Fields<T>): T {
+  const values: Partial<T> = {};
+  for (const key in fields) values[key] = fields[key](raw, key);
+  return values as T;
 }
 
 function tokens(raw: Raw, key: string): Token[] {
   const value = raw[key];
   if (!Array.isArray(value)) throw wrong(key, "a list");
-  return value.map((item: unknown) => {
-    const token = object(item, key);
-    return {
-      id: int(token, "id"),
-      n: int(token, "n"),
-      logprob: optional(token, "logprob", float),
-      confidence: optional(token, "confidence", float),
-    };
-  });
-}
-
-function usage(raw: Raw): Usage {
-  return {
-    prompt_tokens: count(raw, "prompt_tokens"),
-    cached_prompt_tokens: count(raw, "cached_prompt_tokens"),
-    completion_tokens: count(raw, "completion_tokens"),
-    drafted_tokens: count(raw, "drafted_tokens"),
-    accepted_tokens: count(raw, "accepted_tokens"),
-    rejected_tokens: count(raw, "rejected_tokens"),
-  };
-}
-
-function stats(raw: Raw): Stats {
-  return {
-    ttfv_ms: optional(raw, "ttfv_ms", float),
-    ttc_ms: optional(raw, "ttc_ms", float),
-    erased_units: count(raw, "erased_units"),
-    normalized_erasure: "normalized_erasure" in raw ? float(raw, "normalized_erasure") : 0,
-    retractions: count(raw, "retractions"),
-    longest_tail: count(raw, "longest_tail"),
-    acceptance_rate: optional(raw, "acceptance_rate", float),
-    tokens_per_step: optional(raw, "tokens_per_step", float),
-  };
+  return value.map((item: unknown) => read(object(item, key), TOKEN));
 }
 
 /** An optional field: missing and null mean the same. */
-function optional<T>(raw: Raw, key: string, read: (raw: Raw, key: string) => T): T | null {
-  return raw[key] === undefined || raw[key] === null ? null : read(raw, key);
+function maybe<T>(reader: Read<T>): Read<T | null> {
+  return (raw, key) => (raw[key] === undefined || raw[key] === null ? null : reader(raw, key));
+}
+
+/** A field that stands for `value` where it is left out. */
+function otherwise<T>(value: T, reader: Read<T>): Read<T> {
+  return (raw, key) => (key in raw ? reader(raw, key) : value);
+}
+
+/** False where it is left out, or null. */
+function truth(raw: Raw, key: string): boolean {
+  return maybe(bool)(raw, key) ?? false;
+}
+
+/** A counter that is 0 where it is left out. */
+function count(raw: Raw, key: string): number {
+  return otherwise(0, int)(raw, key);
 }
 
 function object(value: unknown, what: string): Raw {
@@ -327,11 +299,6 @@ function int(raw: Raw, key: string): number {
   const value = raw[key];
   if (!Number.isSafeInteger(value)) throw wrong(key, "an integer up to 2^53 - 1");
   return value as number;
-}
-
-/** A counter that is 0 where it is left out. */
-function count(raw: Raw, key: string): number {
-  return key in raw ? int(raw, key) : 0;
 }
 
 function float(raw: Raw, key: string): number {

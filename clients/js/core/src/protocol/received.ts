@@ -109,9 +109,7 @@ export class ReceivedPart implements PartText {
   }
 
   requireEmptyTail(): void {
-    if (this.#tail !== "") {
-      throw new RemoteProtocolError(`the tail still holds ${this.#tailLength} units`);
-    }
+    if (this.#tail !== "") throw new RemoteProtocolError("the tail is not empty");
   }
 
   /** The tail that a retraction leaves. */

@@ -50,11 +50,11 @@ export interface DigestClaim {
 
 export interface ReceiverOptions {
   /** What the attachment asked for as `offsets`. */
-  readonly unit?: OffsetUnit;
+  readonly unit?: OffsetUnit | undefined;
   /** Where a reader resumes that kept nothing of the stream but this. */
-  readonly cursor?: string;
+  readonly cursor?: string | undefined;
   /** Committed text up to `cursor` of its part, where the reader kept that too. */
-  readonly held?: string;
+  readonly held?: string | undefined;
 }
 
 /** What a reader holds of one stream. A peer's fault never throws: it sets `failure`. */
@@ -126,11 +126,6 @@ export class Receiver {
     return this.#parts.at(-1)?.verifiedTail ?? "";
   }
 
-  /** Kind of the current part. */
-  get kind(): string {
-    return this.#parts.at(-1)?.kind ?? "text";
-  }
-
   /**
    * Apply one event; null if the visible text and the committed text are as before.
    *
@@ -149,8 +144,8 @@ export class Receiver {
   }
 
   /** Reading ends here: the transport found the server at fault, or the caller has given up. */
-  reject({ code, message, retryable, ended }: WetinkError): Change | null {
-    return this.#state === "failed" ? null : this.#fail({ code, message, retryable, ended });
+  reject(fault: WetinkError): Change | null {
+    return this.#state === "failed" ? null : this.#fail(fault);
   }
 
   /**
@@ -275,9 +270,9 @@ export class Receiver {
   }
 
   #requireOpenAtCursor(event: Open): void {
-    const { epoch, part, offset } = this.#cursor ?? { epoch: event.epoch, part: 0, offset: 0 };
-    const expected = formatCursor({ epoch, part, offset, mark: null });
-    const found = formatCursor({ epoch: event.epoch, part: event.part, offset: event.at, mark: null });
+    const { epoch, part, at: offset } = event;
+    const expected = formatCursor({ ...(this.#cursor ?? { epoch, part: 0, offset: 0 }), mark: null });
+    const found = formatCursor({ epoch, part, offset, mark: null });
     if (found !== expected) throw new RemoteProtocolError(`the stream opens at ${found}, expected ${expected}`, "gap");
   }
 
@@ -310,16 +305,15 @@ export class Receiver {
 
   #end(event: StreamError): Change | null {
     if (this.#state === "open") requireAt(event.at, this.#lastPart().watermark);
-    const { code, message, retryable, ended } = event;
-    return this.#fail({ code, message, retryable, ended });
+    return this.#fail(event);
   }
 
   /** Committed text stands; the tail is gone, for a tail without a stream means nothing. */
-  #fail(failure: Failure): Change | null {
+  #fail({ code, message, retryable, ended }: Failure): Change | null {
     this.#state = "failed";
-    this.#failure = failure;
+    this.#failure = { code, message, retryable, ended };
     const erased = this.#parts.at(-1)?.dropTail() ?? "";
-    return erased === "" ? null : changeOf({ erased, cause: failure.code });
+    return erased === "" ? null : changeOf({ erased, cause: code });
   }
 
   /** The cursor follows the watermark. */
@@ -330,9 +324,7 @@ export class Receiver {
 
   #requireFinishWasTold(): void {
     if (this.#cursor?.mark !== "finish") {
-      throw new RemoteProtocolError(
-        `nothing more shall come after ${this.cursor}, but there was no finish`,
-      );
+      throw new RemoteProtocolError(`no finish came before ${this.cursor}, yet nothing more shall`);
     }
   }
 
@@ -354,5 +346,5 @@ function changeOf(fields: Partial<Change>): Change {
 }
 
 function assertNever(event: never): never {
-  throw new LocalProtocolError(`no handler for ${JSON.stringify(event)}`);
+  throw new LocalProtocolError(`no handler for ${String(event)}`);
 }

@@ -14,14 +14,15 @@ export type State = "connecting" | "open" | "interrupted" | "finished" | "failed
  */
 export type Step = ServerEvent["type"] | "interruption" | "nothing_more";
 
+const ATTACHING = {
+  open: "open",
+  error: "failed",
+  interruption: "interrupted",
+  nothing_more: "finished",
+} as const;
+
 const TRANSITIONS: Readonly<Record<State, Readonly<Partial<Record<Step, State>>>>> = {
-  connecting: {
-    open: "open",
-    error: "failed",
-    interruption: "interrupted",
-    nothing_more: "finished",
-    heartbeat: "connecting",
-  },
+  connecting: { ...ATTACHING, heartbeat: "connecting" },
   open: {
     tentative: "open",
     commit: "open",
@@ -32,13 +33,7 @@ const TRANSITIONS: Readonly<Record<State, Readonly<Partial<Record<Step, State>>>
     error: "failed",
     interruption: "interrupted",
   },
-  interrupted: {
-    open: "open",
-    error: "failed",
-    interruption: "interrupted",
-    nothing_more: "finished",
-    heartbeat: "interrupted",
-  },
+  interrupted: { ...ATTACHING, heartbeat: "interrupted" },
   finished: {
     interruption: "finished",
     heartbeat: "finished",

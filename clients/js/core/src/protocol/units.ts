@@ -31,7 +31,6 @@ export function lengthIn(text: string, unit: OffsetUnit): number {
  * Throws `RangeError` if `offset` is negative, beyond the end or inside a code point.
  */
 export function indexAt(text: string, offset: number, unit: OffsetUnit): number {
-  if (offset < 0) throw new RangeError(`offset ${offset} is negative`);
   let units = 0;
   let index = 0;
   for (const char of text) {
@@ -39,8 +38,10 @@ export function indexAt(text: string, offset: number, unit: OffsetUnit): number 
     units += width(char, unit);
     index += char.length;
   }
-  if (units < offset) throw new RangeError(`offset ${offset} is beyond the end, ${units}`);
-  if (units > offset) throw new RangeError(`offset ${offset} is inside a code point`);
+  if (units !== offset) {
+    const where = units < offset ? "beyond the end" : "negative or inside a code point";
+    throw new RangeError(`offset ${offset} is ${where}`);
+  }
   return index;
 }
 

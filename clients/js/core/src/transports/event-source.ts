@@ -4,7 +4,7 @@ import { LiveStream } from "../live-stream.js";
 import type { HttpOptions, StreamOptions } from "../options.js";
 import type { OffsetUnit } from "../protocol/units.js";
 import type { Stream } from "../stream.js";
-import { lost, OneByOne, refusal, SILENCE_MS } from "./http.js";
+import { OneByOne, refusal } from "./http.js";
 
 export interface EventSourceOptions
   extends StreamOptions,
@@ -63,7 +63,7 @@ class EventSourceTransport extends OneByOne {
     if (signal.aborted) return;
     const source = new (this.#choices.EventSource ?? EventSource)(url);
     try {
-      if (await this.#listen(source, signal)) return;
+      if (await this.#listenTo(source, signal)) return;
     } finally {
       source.close();
     }
@@ -83,25 +83,16 @@ class EventSourceTransport extends OneByOne {
   }
 
   /** Until the connection ends; false where it was refused. */
-  #listen(source: EventSource, signal: AbortSignal): Promise<boolean> {
-    return new Promise((resolve, reject) => {
-      let timer: ReturnType<typeof setTimeout>;
-      const end = (wasOpen: boolean): void => {
-        clearTimeout(timer);
-        resolve(wasOpen);
-      };
-      const heard = (): void => {
-        clearTimeout(timer);
-        timer = setTimeout(() => reject(lost("the server fell silent")), SILENCE_MS);
-      };
+  #listenTo(source: EventSource, signal: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
       source.addEventListener("message", ({ data }: MessageEvent<string>) => {
-        heard();
+        this.listen();
         if (this.stream.read([data])) this.progressed();
-        if (!this.stream.wantsMore || this.stream.hasFailed) end(true);
+        if (!this.stream.wantsMore || this.stream.hasFailed) resolve(true);
       });
-      source.addEventListener("error", () => end(source.readyState !== source.CLOSED));
-      signal.addEventListener("abort", () => end(true));
-      heard();
+      source.addEventListener("error", () => resolve(source.readyState !== source.CLOSED));
+      signal.addEventListener("abort", () => resolve(true));
+      this.listen();
     });
   }
 }

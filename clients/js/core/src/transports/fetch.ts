@@ -6,7 +6,7 @@ import { WetinkError } from "../protocol/errors.js";
 import { SseParser } from "../protocol/sse.js";
 import type { GenerationRequest } from "../requests.js";
 import type { Stream } from "../stream.js";
-import { endpoint, lost, OneByOne, refusal, SILENCE_MS } from "./http.js";
+import { endpoint, lost, OneByOne, refusal } from "./http.js";
 
 /**
  * Generates, and reads the text as it comes. `url` is the gateway's address, "" that of the page.
@@ -45,7 +45,7 @@ class FetchTransport extends OneByOne {
     const { id } = this.stream;
     if (id === null) {
       // Hanging up withdraws a request that still waits.
-      this.stream.fail(new WetinkError("withdrawn", "the request was withdrawn before its stream began"));
+      this.stream.fail(new WetinkError("withdrawn", "withdrawn before the stream began"));
       return;
     }
     const response = await this.fetch(endpoint(this.#url, `streams/${id}`), {
@@ -82,17 +82,19 @@ class FetchTransport extends OneByOne {
     const { stream: id, ...query } = wanted;
     const url = endpoint(this.#url, `streams/${encodeURIComponent(id)}/events`);
     for (const [name, value] of Object.entries(query)) {
+      if (value === undefined) continue;
       const isPlain = typeof value === "string" || Array.isArray(value);
       url.searchParams.set(name, isPlain ? String(value) : JSON.stringify(value));
     }
-    return this.fetch(url, { headers, cache: "no-store", signal });
+    return this.fetch(url, { headers, signal });
   }
 
   async #read(body: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
     const parser = new SseParser();
     while (this.stream.wantsMore && !this.stream.hasFailed) {
       await this.ready();
-      const { done, value } = await beforeSilence(body.read());
+      this.listen();
+      const { done, value } = await body.read();
       if (done) return;
       const events = parser.feed(value).map(({ data }) => data);
       if (this.stream.read(events)) this.progressed();
@@ -107,17 +109,4 @@ function requireEventStream({ status, headers }: Response): void {
   // A browser takes headers that were cut off for whole ones.
   if (EVENT_STREAM.startsWith(type)) throw lost("the connection ended within the headers");
   throw new WetinkError("bad_response", "the answer is not an event stream", { status });
-}
-
-/** A network may vanish without a word; the server does not. */
-async function beforeSilence<T>(chunk: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(lost("the server fell silent")), SILENCE_MS);
-  });
-  try {
-    return await Promise.race([chunk, silence]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

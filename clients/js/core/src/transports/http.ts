@@ -21,11 +21,11 @@ export function lost(message: string, cause?: unknown): WetinkError {
 /** What an HTTP answer that is no success says (SPEC 9.1). */
 export async function refusal(response: Response): Promise<WetinkError> {
   const { status } = response;
-  const retryAfter = Number(response.headers.get("Retry-After"));
   const details = {
     status,
     retryable: status === 429 || status >= 502,
-    retryAfterMs: retryAfter > 0 ? retryAfter * 1000 : null,
+    // Where it is a date, or absent: not known.
+    retryAfterMs: Number(response.headers.get("Retry-After")) * 1000 || null,
   };
   // No text: cut off. A browser reads even "HTTP/1.1 20", cut off, as an answer of status 20.
   const text = await response.text().catch(() => "");
@@ -52,6 +52,7 @@ export abstract class OneByOne implements Transport {
   /** Of the connection of now. */
   #connection = new AbortController();
   #isCut = false;
+  #silence: ReturnType<typeof setTimeout> | undefined;
   #isPaused = false;
   /** Those who wait until the reader takes events again. */
   #waiting: (() => void)[] = [];
@@ -71,6 +72,7 @@ export abstract class OneByOne implements Transport {
 
   pause(): void {
     this.#isPaused = true;
+    clearTimeout(this.#silence);
   }
 
   resume(): void {
@@ -90,6 +92,12 @@ export abstract class OneByOne implements Transport {
 
   /** One attachment, from its request to its end. Throws `WetinkError` where it is refused. */
   protected abstract attach(signal: AbortSignal): Promise<void>;
+
+  /** A network may vanish without a word; the server does not: after too long a silence, cut. */
+  protected listen(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => this.#connection.abort(), SILENCE_MS);
+  }
 
   /** Something new arrived. */
   protected progressed(): void {
@@ -122,6 +130,7 @@ export abstract class OneByOne implements Transport {
       } catch (thrown) {
         error = thrown instanceof WetinkError ? thrown : lost("the connection failed", thrown);
       }
+      clearTimeout(this.#silence);
       this.#connection.abort();
       if (!this.stream.ended(error)) return;
       const ms = this.#isCut ? 0 : this.#backoff.next(error.retryAfterMs);

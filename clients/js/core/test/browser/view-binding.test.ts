@@ -9,7 +9,7 @@ import { Gateway } from "../../../testing/gateway.js";
 import { longTrace, MIXED, MIXED_TEXT } from "../../../testing/traces.js";
 
 const LONG = longTrace(5000);
-const SLOW = longTrace(30, 20);
+const SLOW = longTrace(15, 15);
 /** Bytes after which the connections are cut, one after the other. */
 const CUTS = [
   ...[0, 10, 11, 12, 60, 100, 150, 200, 250, 300].map((at) => [at, at]),
