@@ -34,6 +34,6 @@ const isCheck = process.argv.includes("--check");
 for (const [name, content] of built()) {
   if (!isCheck) writeFileSync(PAGES + name, content);
   else if (!content.equals(readFileSync(PAGES + name))) {
-    throw new Error(`gateway/pages/${name} is stale: npm --prefix clients/js run build`);
+    throw new Error(`gateway/pages/${name} is stale: node clients/js/playground/build.mjs`);
   }
 }

@@ -5,14 +5,16 @@
 
 import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 import chromium from "@sparticuz/chromium";
-import gifenc from "gifenc";
 import { chromium as launcher } from "playwright-core";
 import { PNG } from "pngjs";
 
+/** A CommonJS package that Node does not see the names of. */
+const { applyPalette, GIFEncoder, quantize } = createRequire(import.meta.url)("gifenc");
 const WETINK = fileURLToPath(new URL("../../../.venv/bin/wetink", import.meta.url));
 const FOLDER = fileURLToPath(new URL("../../../docs/playground/", import.meta.url));
 const DESKTOP = { width: 1440, height: 900 };
@@ -98,8 +100,6 @@ async function frames(browser, url) {
 
 /** Only what differs from the frame before is in a frame; the rest is transparent. */
 function gif(taken) {
-  // oxlint-disable-next-line import/no-named-as-default-member -- CommonJS without named exports
-  const { GIFEncoder, quantize, applyPalette } = gifenc;
   const images = taken.map(({ png }) => PNG.sync.read(png));
   const { width, height } = images[0];
   const sample = Buffer.concat([images[0].data, images.at(-1).data, images[images.length >> 1].data]);

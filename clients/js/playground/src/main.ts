@@ -13,7 +13,7 @@ import { Stage } from "./run/stage.js";
 import { linkOf, questionIn } from "./share/link.js";
 import { type Language, snippet } from "./share/snippets.js";
 import { Levers } from "./view/levers.js";
-import { at, type Fact, fill, percent, seconds } from "./view/page.js";
+import { at, element, type Fact, fill, percent, seconds } from "./view/page.js";
 import { Pane } from "./view/pane.js";
 import { QuestionForm } from "./view/question-form.js";
 import { ReplayBar } from "./view/replay-bar.js";
@@ -26,6 +26,9 @@ import { Voice } from "./view/voice.js";
 const CALM_MS = 4000;
 const ANXIOUS_MS = 400;
 const NOTE_MS = 3500;
+/** What is over sooner has not been seen. */
+const SEEN_MS = 3000;
+const SLOWER = 10;
 const STATUS: Readonly<Record<Health, string>> = {
   ready: "ready",
   loading: "the model is loading",
@@ -138,8 +141,20 @@ class Playground {
       this.#player.seek(this.#player.duration);
       this.#stage = this.#player.stage;
       this.#replay.player = this.#player;
+      if (failure === null && this.#player.duration < SEEN_MS) this.#offerSlowly(this.#player);
     }
     this.#wake();
+  }
+
+  /** A fast engine is over before anybody has seen what the panes are about. */
+  #offerSlowly(player: Player): void {
+    const button = element("button", "", `Watch it ${SLOWER} times slower`);
+    button.type = "button";
+    button.addEventListener("click", () => {
+      this.#caption("");
+      this.#replay.play(1 / SLOWER);
+    });
+    this.#caption(`That took ${seconds(player.duration)}, too fast to see. `, button);
   }
 
   /** A recording, from its beginning. */
@@ -233,6 +248,7 @@ class Playground {
     return [
       ["speed", tokensPerSecond === null ? "–" : `${tokensPerSecond.toFixed(tokensPerSecond < 10 ? 1 : 0)} tok/s`],
       ["guesses right", percent(steps.acceptance)],
+      ["erasure (NE)", this.#stage.readers.retract.erasure.toFixed(2)],
       ["longest tail", String(this.#stage.readers.retract.longestTail)],
       ["tokens per check", (steps.origins.length / steps.list.length).toFixed(1)],
     ];
@@ -315,8 +331,8 @@ class Playground {
     box.textContent = failure === null ? "" : `${failure.message} (${failure.code})`;
   }
 
-  #caption(words: string): void {
-    at("#caption").textContent = words;
+  #caption(...words: (string | HTMLElement)[]): void {
+    at("#caption").replaceChildren(...words);
   }
 
   get #question(): Question {
@@ -358,13 +374,15 @@ class Playground {
 function factsOf(stage: Stage, name: (typeof PANES)[number]): Fact[] {
   const reader = stage.readers[name];
   if (reader.firstVisible === null) return [["first text", "–"]];
-  const facts: Fact[] = [["first text", seconds(reader.firstVisible)]];
+  const facts: Fact[] = [];
   const ahead = name === "hold" ? 0 : lead(reader, stage.readers.hold);
+  // The first word is the model's own, there is no guess yet: retract has it when hold has it.
+  if (ahead < FELT_MS) facts.push(["first text", seconds(reader.firstVisible)]);
   if (Math.abs(ahead) >= FELT_MS) {
     facts.push([ahead > 0 ? "ahead of hold" : "behind hold", seconds(Math.abs(ahead))]);
   }
   facts.push(
-    reader.erased === 0 ? ["taken back", "nothing"] : ["taken back", percent(reader.erasure), true],
+    reader.erased === 0 ? ["taken back", "nothing"] : ["taken back", `${reader.erased} letters`, true],
   );
   return facts;
 }

@@ -50,6 +50,8 @@ export class Connection {
   #socket: Socket | null = null;
   #state: ConnectionState = "idle";
   #refs = 0;
+  /** Aborted with `close`, so that no timer outlives the connection. */
+  readonly #closing = new AbortController();
   #silence: ReturnType<typeof setTimeout> | undefined;
 
   constructor(url: string | URL, options: ConnectOptions) {
@@ -88,6 +90,7 @@ export class Connection {
   /** Ends every stream that is still read, with code `closed`. They go on at the server for a while. */
   close(): void {
     this.#become("closed");
+    this.#closing.abort();
     for (const { stream } of this.#attached) {
       stream.fail(new WetinkError("closed", "the connection was closed"));
     }
@@ -207,7 +210,9 @@ export class Connection {
       return;
     }
     this.#become("waiting");
-    void wait(ms).then(() => (this.#state === "waiting" ? this.#dial() : undefined));
+    void wait(ms, this.#closing.signal).then(() => {
+      if (this.#state === "waiting") void this.#dial();
+    });
   }
 
   #hangUp(): void {

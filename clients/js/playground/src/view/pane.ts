@@ -60,7 +60,7 @@ export class Pane {
     const fresh = committed.slice(this.#length);
     if (fresh !== "" || tail !== this.#tail) {
       const kept = commonLength(this.#tail, fresh + tail);
-      const gone = this.#tail.slice(kept);
+      const gone = kept === this.#tail.length ? "" : this.#tail.slice(wordStart(this.#tail, kept));
       this.#append(fresh.slice(0, kept), "dries");
       const isInTail = kept > fresh.length;
       if (gone !== "" && !isInTail) this.#strike(gone, this.#wet);
@@ -124,6 +124,11 @@ export class Pane {
     const over = ghost.offsetLeft + words.offsetWidth - (this.text.clientWidth - 8);
     if (over > 0) words.style.left = `${-Math.min(over, ghost.offsetLeft - 8)}px`;
   }
+}
+
+/** Where the word begins that `offset` is inside of: half a word struck out could not be read. */
+function wordStart(text: string, offset: number): number {
+  return /\S*$/.exec(text.slice(0, offset))?.index ?? offset;
 }
 
 function commonLength(one: string, other: string): number {

@@ -12,10 +12,14 @@ export class ReplayBar {
   readonly #play = at<HTMLButtonElement>("#play");
   readonly #scrub = at<HTMLInputElement>("#scrub");
   readonly #speed = at<HTMLSelectElement>("#speed");
+  readonly #onMove: () => void;
+  readonly #onPlay: () => void;
   #player: Player | null = null;
 
   /** `onMove`: another moment is to be shown, without the movements on the way there. */
   constructor(onMove: () => void, onPlay: () => void) {
+    this.#onMove = onMove;
+    this.#onPlay = onPlay;
     this.#speed.append(...SPEEDS.map((speed) => new Option(`${speed}×`, String(speed))));
     this.#speed.value = "1";
     this.#speed.addEventListener("change", () => {
@@ -29,13 +33,23 @@ export class ReplayBar {
     });
     this.#play.addEventListener("click", () => {
       if (this.#player === null) return;
-      if (this.#player.isPlaying) this.#player.pause();
-      else {
-        this.#player.play();
-        onPlay();
+      if (!this.#player.isPlaying) {
+        this.play(this.#player.speed);
+        return;
       }
+      this.#player.pause();
       onMove();
     });
+  }
+
+  /** From where it is, or from the beginning where that is the end. */
+  play(speed: number): void {
+    if (this.#player === null) return;
+    this.#speed.value = String(speed);
+    this.#player.speed = speed;
+    this.#player.play();
+    this.#onPlay();
+    this.#onMove();
   }
 
   /** Null: there is nothing to play. */

@@ -58,13 +58,13 @@ export class TokenView {
 
   /** The same word is marked in every pane that has it. */
   #show(pane: Pane, origin: Origin): void {
-    const range = pane.rangeOf(origin.start, origin.end);
+    const range = wordIn(pane, origin);
     if (range === null) {
       this.hide();
       return;
     }
     if (origin !== this.#shown) {
-      const ranges = this.#panes.map((each) => each.rangeOf(origin.start, origin.end));
+      const ranges = this.#panes.map((each) => wordIn(each, origin));
       if ("highlights" in CSS) {
         CSS.highlights.set("token", new Highlight(...ranges.filter((each) => each !== null)));
       }
@@ -97,6 +97,13 @@ export class TokenView {
     this.#tip.style.left = `${left}px`;
     this.#tip.style.top = `${above > 8 ? above : word.bottom + DISTANCE_PX}px`;
   }
+}
+
+/** Without the space before it, which may stand at the end of another line. */
+function wordIn(pane: Pane, { start, end }: Origin): Range | null {
+  const range = pane.rangeOf(start, end);
+  const spaces = range?.toString().search(/\S/) ?? 0;
+  return spaces > 0 ? pane.rangeOf(start + spaces, end) : range;
 }
 
 /** A caret is also found beside a line's end; a word is only where it stands. */

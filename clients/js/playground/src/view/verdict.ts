@@ -3,7 +3,7 @@
 import { lead } from "../run/reader.js";
 import { PANES } from "../run/recording.js";
 import type { Stage } from "../run/stage.js";
-import { element, percent } from "./page.js";
+import { element } from "./page.js";
 
 /** Under this no reader feels a difference. */
 export const FELT_MS = 20;
@@ -25,13 +25,15 @@ export function verdictOf(stage: Stage): readonly (string | HTMLElement)[] | nul
 function retractSays(earlier: number, erasure: number): string {
   if (earlier < FELT_MS) return "Retract was no faster this time.";
   const price =
-    erasure === 0 ? "and took nothing back" : `and took back ${percent(erasure)} as much as it kept`;
+    erasure === 0
+      ? "and took nothing back"
+      : `and took back ${Math.round(100 * erasure)} letters for every 100 it kept`;
   return `Retract showed words ${inSeconds(earlier)} sooner than hold, ${price}.`;
 }
 
 function chunkSays(later: number): string {
   if (later < FELT_MS) return "";
-  return `Chunk made you wait ${inSeconds(later)} longer, for sentences nobody will unsay.`;
+  return `Chunk kept you waiting ${inSeconds(later)} longer, and never showed half a sentence.`;
 }
 
 function inSeconds(milliseconds: number): string {

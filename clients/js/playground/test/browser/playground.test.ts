@@ -153,6 +153,21 @@ test("visitor goes back in a run, and on again", async () => {
   expect(TEXT.startsWith(middle) && middle !== "" && middle !== TEXT).toBe(true);
 });
 
+test("visitor is offered a run again that was too fast to see", async () => {
+  await open({ prompt: "?", model: "fox" });
+  await run();
+  await page.click("#caption button");
+  expect(await page.inputValue("#speed")).toBe("0.1");
+  expect(await page.getAttribute("#play", "aria-label")).toBe("Pause");
+  await page.waitForFunction(
+    (length) => {
+      const shown = document.querySelector("#pane-hold .text")?.textContent?.length ?? 0;
+      return shown > 0 && shown < length;
+    },
+    TEXT.length / 2,
+  );
+});
+
 test("visitor learns of a word who wrote it, by pointer and by keyboard", async () => {
   await open({ prompt: "?", model: "fox" });
   await run();
