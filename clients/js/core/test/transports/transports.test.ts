@@ -19,8 +19,9 @@ import { Gateway } from "../../../testing/gateway.js";
 import { longTrace, MIXED, MIXED_TEXT } from "../../../testing/traces.js";
 
 const LONG = longTrace(2500);
-const SLOW = longTrace(40, 5);
-const TRACES = { mixed: MIXED, long: LONG.trace, slow: SLOW.trace };
+const SLOW = longTrace(40, 15);
+const ENDLESS = longTrace(5000, 10);
+const TRACES = { mixed: MIXED, long: LONG.trace, slow: SLOW.trace, endless: ENDLESS.trace };
 const FAST: Retry = { firstMs: 1, longestMs: 1 };
 /** More than an answer to any of the traces' requests has, headers included. */
 const BYTES = 2600;
@@ -120,12 +121,12 @@ describe.each(Object.entries(WAYS))("over %s", (_, open) => {
   });
 
   test("a reader who cancels keeps what was committed", async () => {
-    const reading = way.start({ model: "slow", prompt: "hi" });
+    const reading = way.start({ model: "endless", prompt: "hi" });
     for await (const { type } of reading) if (type === "commit") break;
     await reading.cancel();
     const { reason, text, digest } = await reading.finished;
     expect([reason, digest]).toEqual(["cancelled", "match"]);
-    expect(SLOW.text.startsWith(text) && text.length < SLOW.text.length).toBe(true);
+    expect(ENDLESS.text.startsWith(text) && text.length < ENDLESS.text.length).toBe(true);
   });
 
   test("a reader who cuts its connection goes on where it was", async () => {
@@ -137,8 +138,8 @@ describe.each(Object.entries(WAYS))("over %s", (_, open) => {
       reading.reconnect();
     });
     const { text, events } = await fromEvents(reading);
-    expect([text, cuts > 3]).toEqual([SLOW.text, true]);
-    expect(events.filter(({ type }) => type === "open").length).toBeGreaterThan(3);
+    expect([text, cuts > 0]).toEqual([SLOW.text, true]);
+    expect(events.filter(({ type }) => type === "open").length).toBeGreaterThan(1);
   });
 
   test("a reader far behind holds the stream up, and gets all the text in the end", async () => {
