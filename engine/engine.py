@@ -24,6 +24,7 @@ from engine.frames import (
 )
 from engine.loading.parts import Parts, load
 from engine.model.batch import Span
+from engine.sampling.grammars import Grammars
 from engine.sampling.sampler import Judged, Sampler, Verdict
 from engine.scheduling.draft_length import drafting_limit, worthwhile
 from engine.scheduling.sequence import Sequence
@@ -69,6 +70,8 @@ class Engine:
         self._eos = parts.eos_token_ids
         self._special = parts.special_token_ids
         self._table = parts.table
+        self._compiler = parts.grammars
+        self._grammars = Grammars()
         self._runner = parts.runner
         self._dtype = parts.dtype
         self._kernels = parts.kernels
@@ -116,13 +119,15 @@ class Engine:
         May run on another thread than the rest, one call at a time.
         """
         prediction = self._prompts.encode_prediction(start.prediction or "")
+        asked = start.sampling.grammar
+        grammar = None if asked is None else self._compiler.compile(asked)
         if start.messages is not None:
             messages = [{"role": m.role, "content": m.content} for m in start.messages]
-            return Encoded(self._prompts.encode_chat(messages), True, prediction)
+            return Encoded(self._prompts.encode_chat(messages), True, prediction, grammar)
         tokens = self._prompts.encode(start.prompt or "")
         if not tokens:
             raise EngineRequestError("invalid_value", "the prompt must not be empty", "prompt")
-        return Encoded(tokens, not self._table.has_text(tokens), prediction)
+        return Encoded(tokens, not self._table.has_text(tokens), prediction, grammar)
 
     def add(self, start: Start, encoded: Encoded | None = None) -> Accepted:
         """Admit a stream, `encoded` as `encode` gave it (None: it is encoded here).
@@ -138,6 +143,12 @@ class Engine:
         field = "messages" if start.prompt is None else "prompt"
         self._check_tokens(dict.fromkeys(prompt), field)
         sampling = start.sampling.completed(self._defaults)
+        if sampling.grammar is not None and sampling.ignore_eos:
+            raise EngineRequestError(
+                "invalid_value",
+                "ignore_eos: not with a grammar, which says where it ends",
+                "ignore_eos",
+            )
         self._check_tokens(sampling.logit_bias, "logit_bias")
         self._check_tokens(dict.fromkeys(sampling.stop_token_ids), "stop_token_ids")
         room = self._context - len(prompt)
@@ -175,7 +186,9 @@ class Engine:
         text = TextStream(self._table, sampling.stop, at_start=encoded.at_start)
         if start.committed:
             text.resume(start.committed, start.committed_chars)
-        self._enter(start, sequence, text, encoded.prediction)
+        if encoded.grammar is not None:
+            encoded.grammar.advance(start.committed)
+        self._enter(start, sequence, text, encoded)
         return Accepted(start.stream, len(prompt), seed)
 
     def cancel(self, stream: str) -> None:
@@ -215,6 +228,13 @@ class Engine:
             time.sleep(self._verify_delay_s)
             clock.mark("demonstration")
         spans = [_span(item, d) for item, d in zip(plan, drafts, strict=True)]
+        self._grammars.prepare(
+            [
+                (item.sequence.stream, draft.tokens)
+                for item, draft in zip(plan, drafts, strict=True)
+                if item.samples
+            ]
+        )
         logits = self._runner.run(spans)
         clock.mark("forward")
         verdicts = self._verify(plan, drafts, logits)
@@ -255,6 +275,7 @@ class Engine:
         if self._sentinel is not None:
             self._sentinel.close()
         self._live.clear()
+        self._grammars.close()
         self._drafters.clear()
         self._close()
 
@@ -275,9 +296,7 @@ class Engine:
                     "invalid_value", f"token id {token} is not in 0 … {vocab - 1}", param
                 )
 
-    def _enter(
-        self, start: Start, sequence: Sequence, text: TextStream, prediction: list[int]
-    ) -> None:
+    def _enter(self, start: Start, sequence: Sequence, text: TextStream, encoded: Encoded) -> None:
         sampling = sequence.sampling
         ends = frozenset(sampling.stop_token_ids)
         if not sampling.ignore_eos:
@@ -288,11 +307,13 @@ class Engine:
         self._live[start.stream] = live
         self._sequences[start.stream] = sequence
         self._samplers[start.stream] = sampler
+        if encoded.grammar is not None:
+            self._grammars.begin(start.stream, encoded.grammar)
         if not start.want_drafts:
             self._no_drafts.add(start.stream)
         if sequence.max_draft:
             self._drafters[sequence.drafter].begin(
-                start.stream, sequence.tokens[: sequence.prompt_length], prediction
+                start.stream, sequence.tokens[: sequence.prompt_length], encoded.prediction
             )
         self._scheduler.add(sequence)
         if text.stopped:
@@ -305,12 +326,13 @@ class Engine:
         rows = sum(item.rows for item in plan)
         noisy = sum(not self._samplers[item.sequence.stream].greedy for item in plan)
         self._step_seconds.plan(len(plan), noisy)
-        proposals = [NO_DRAFT] * len(plan)
+        forced = [self._grammars.forced(i.sequence.stream, i.draft_limit) for i in plan]
+        proposals = [proposal or NO_DRAFT for proposal in forced]
         for name, drafter in self._drafters.items():
             members = [
                 n
                 for n, item in enumerate(plan)
-                if item.draft_limit and item.sequence.drafter == name
+                if item.draft_limit and item.sequence.drafter == name and forced[n] is None
             ]
             if not members:
                 continue
@@ -319,13 +341,11 @@ class Engine:
                 for n in members
             ]
             for n, proposal in zip(members, drafter.propose(items), strict=True):
-                proposals[n] = self._without_special(proposal)
+                stream = plan[n].sequence.stream
+                proposals[n] = self._grammars.cut(stream, self._without_special(proposal))
         if self._config.adaptive_draft:
             kept = worthwhile(proposals, rows, self._step_seconds)
-            proposals = [
-                Proposal(p.tokens[:k], p.confidence[:k])
-                for p, k in zip(proposals, kept, strict=True)
-            ]
+            proposals = [p.first(k) for p, k in zip(proposals, kept, strict=True)]
         return proposals
 
     def _limit(self, drafter: Drafter, limit: int, sequences: int) -> int:
@@ -341,7 +361,7 @@ class Engine:
         """Drafts never run past the end of a text or a special token."""
         for place, token in enumerate(proposal.tokens):
             if token in self._special:
-                return Proposal(proposal.tokens[:place], proposal.confidence[:place])
+                return proposal.first(place)
         return proposal
 
     def _drafted_events(self, plan: list[Scheduled], drafts: list[Proposal]) -> list[EngineEvent]:
@@ -366,6 +386,7 @@ class Engine:
                 item.sequence.tokens,
                 item.sequence.prompt_length,
                 draft.tokens,
+                self._grammars.masks(item.sequence.stream),
             )
             for item, draft in zip(plan, drafts, strict=True)
             if item.samples
@@ -381,9 +402,9 @@ class Engine:
         for number, (item, draft, verdict) in enumerate(zip(plan, drafts, verdicts, strict=True)):
             sequence = item.sequence
             if number in broken or (verdict is not None and verdict.failed):
-                events += self._fail(
-                    sequence.stream, "the model's output was not a number: it cannot go on"
-                )
+                fault = self._grammars.error(sequence.stream)
+                why = f"its grammar: {fault}" if fault else "the model's output was not a number"
+                events += self._fail(sequence.stream, f"{why}: it cannot go on")
                 continue
             sequence.computed += item.rows
             if verdict is None:
@@ -412,8 +433,9 @@ class Engine:
         sequence.drafted += len(draft.tokens)
         sequence.accepted += accepted
         sequence.tokens += kept
+        self._grammars.advance(sequence.stream, kept)
         sequence.computed += accepted
-        if draft.tokens:
+        if draft.tokens and not draft.forced:
             self._drafters[sequence.drafter].observe(sequence.stream, len(draft.tokens), accepted)
         blocks = self._scheduler.blocks
         blocks.trim(sequence)
@@ -439,6 +461,7 @@ class Engine:
             self._drafters[sequence.drafter].end(stream)
         del self._live[stream], self._sequences[stream], self._samplers[stream]
         self._no_drafts.discard(stream)
+        self._grammars.end(stream)
 
     def _finish(self, live: _Live, reason: str, rest: VerifiedText) -> list[EngineEvent]:
         """Last events of a stream; everything it held is given back."""

@@ -28,6 +28,7 @@ from engine.model.native import NativeModel, NativeRunner, weights_of
 from engine.model.native_head import HeadRunner, NativeHead
 from engine.model.packed import Rotary
 from engine.model.runner import Runner
+from engine.sampling.grammar import GrammarCompiler
 from engine.sampling.params import SamplingDefaults
 from engine.scheduling.blocks import BlockManager
 from engine.scheduling.running_cost import RunningCost, StepSeconds
@@ -65,6 +66,7 @@ class Parts(NamedTuple):
     name: str
     prompts: PromptEncoder
     table: TokenTable
+    grammars: GrammarCompiler
     defaults: SamplingDefaults
     eos_token_ids: frozenset[int]
     special_token_ids: frozenset[int]
@@ -169,6 +171,9 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
             longest_token=table.longest,
         ),
         table=table,
+        grammars=GrammarCompiler(
+            checkpoint.tokenizer, target.model.shape.vocab, sorted(checkpoint.eos_token_ids)
+        ),
         defaults=SamplingDefaults(
             temperature=checkpoint.defaults.temperature,
             top_p=checkpoint.defaults.top_p,
