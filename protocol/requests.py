@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -82,6 +82,33 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """Most tokens drafted per step; 0 switches speculation off; None: the server decides."""
 
 
+class _Grammar(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True
+):
+    pass
+
+
+class JsonSchema(_Grammar, frozen=True, kw_only=True, tag="json_schema"):
+    """JSON that is valid under `schema`, written in one way: `{"a": 1, "b": [2, 3]}`."""
+
+    schema: dict[str, Any]
+
+
+class Regex(_Grammar, frozen=True, kw_only=True, tag="regex"):
+    """Text that matches from its beginning to its end."""
+
+    pattern: Annotated[str, Meta(min_length=1)]
+
+
+class Lark(_Grammar, frozen=True, kw_only=True, tag="lark"):
+    """Text that the rule `start` derives."""
+
+    rules: Annotated[str, Meta(min_length=1)]
+
+
+Grammar: TypeAlias = JsonSchema | Regex | Lark
+
+
 class GenerationRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -106,6 +133,8 @@ class GenerationRequest(
     presence_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
     repetition_penalty: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
     logit_bias: dict[str, Annotated[float, Meta(ge=-100.0, le=100.0)]] = {}
+    grammar: Grammar | None = None
+    """What the text must follow."""
     prediction: str | None = None
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     draft: Draft = Draft()

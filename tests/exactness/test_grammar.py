@@ -81,12 +81,13 @@ def check(engine: Engine, drafters: list[str]) -> None:
         if stream != "free":
             assert said.reason == "stop", f"{stream}: {said.text}"
             check_follows(stream, said.text)
+    drafted = 0
     for drafter in drafters:
         for length in (1, 8):
             together = Generation(engine)
             together.start(*starts(drafter, length))
             assert_same(together.run(), alone)
-    drafted = sum(said.counts.accepted for said in together.streams.values())
+            drafted += sum(said.counts.accepted for said in together.streams.values())
     assert drafted > 0
     # Where the grammar leaves no choice nothing is drafted wrongly.
     (forced,) = generate(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
+
+import msgspec
 
 from engine import frames
 from protocol.errors import ErrorCode, RequestError
+from protocol.requests import JsonSchema, Lark, Regex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocol.requests import GenerationRequest
+    from protocol.requests import GenerationRequest, Grammar
 
 LARGEST_INTEGER = 2**53 - 1
 """Larger ones have no place in a request; beyond 64 bits MessagePack has no form for them."""
@@ -37,6 +40,7 @@ def start_frame(stream: str, request: GenerationRequest, *, want_drafts: bool) -
         repetition_penalty=request.repetition_penalty,
         logit_bias=_token_biases(request.logit_bias),
         logprobs="logprobs" in request.include,
+        grammar=None if request.grammar is None else _grammar(request.grammar),
     )
     return frames.Start(
         stream=stream,
@@ -53,6 +57,18 @@ def start_frame(stream: str, request: GenerationRequest, *, want_drafts: bool) -
         committed=[],
         committed_chars=0,
     )
+
+
+def _grammar(grammar: Grammar) -> frames.Grammar:
+    match grammar:
+        case JsonSchema(schema=schema):
+            return frames.Grammar("json_schema", msgspec.json.encode(schema).decode())
+        case Regex(pattern=pattern):
+            return frames.Grammar("regex", pattern)
+        case Lark(rules=rules):
+            return frames.Grammar("lark", rules)
+        case _:
+            assert_never(grammar)
 
 
 def _require_small_integers(param: str, values: Sequence[int]) -> None:

@@ -89,8 +89,22 @@ CHAT: Parameters = {
     "prompt_cache_options": _harmless({"ttl": "30m"}, "prompts are cached without it"),
     "service_tier": _harmless("auto", "there is one tier"),
     "parallel_tool_calls": _harmless(False, "says something about `tools`, which are refused"),
-    "response_format": _refused(
-        {"type": "json_object"}, "only {'type': 'text'} is supported", {"type": "text"}
+    "response_format": _honoured(
+        {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "tide",
+                "strict": True,
+                "schema": {
+                    "type": "object",
+                    "properties": {"high": {"type": "boolean"}},
+                    "required": ["high"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+        "`text`, `json_object`, `json_schema`: by constrained decoding, whatever `strict` says; a "
+        "schema that cannot be met is refused with its path",
     ),
     "tools": _refused(
         [{"type": "function", "function": {"name": "f"}}],

@@ -7,7 +7,17 @@ honoured ones.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    assert_never,
+    cast,
+)
 
 import msgspec
 from msgspec import Meta
@@ -27,7 +37,15 @@ from protocol.errors import ErrorCode, RequestError
 from protocol.events import OffsetUnit
 from protocol.refusals import cut, malformed, quoted, refusal
 from protocol.repeated_names import refuse_repeated_names_json
-from protocol.requests import Draft, GenerationRequest, Hold, Include, NonNegativeInt, PolicySpec
+from protocol.requests import (
+    Draft,
+    GenerationRequest,
+    Hold,
+    Include,
+    JsonSchema,
+    NonNegativeInt,
+    PolicySpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +93,35 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: Literal["content"] = "content"
 
 
+class NamedSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema: dict[str, Any]
+    name: str = ""
+    description: str | None = None
+    strict: bool | None = None
+    """A text follows its schema in any case."""
+
+
+class TextFormat(
+    msgspec.Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True
+):
+    pass
+
+
+class JsonFormat(
+    msgspec.Struct, frozen=True, tag_field="type", tag="json_object", forbid_unknown_fields=True
+):
+    pass
+
+
+class SchemaFormat(
+    msgspec.Struct, frozen=True, tag_field="type", tag="json_schema", forbid_unknown_fields=True
+):
+    json_schema: NamedSchema
+
+
+ResponseFormat: TypeAlias = TextFormat | JsonFormat | SchemaFormat
+
+
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_usage: bool = False
 
@@ -119,6 +166,7 @@ class ChatCompletionRequest(_Shared, frozen=True, kw_only=True):
     max_completion_tokens: int | None = None
     logprobs: bool = False
     prediction: Prediction | None = None
+    response_format: ResponseFormat = TextFormat()
 
 
 class CompletionRequest(_Shared, frozen=True, kw_only=True):
@@ -192,7 +240,20 @@ def from_chat(request: ChatCompletionRequest, context: int) -> Wanted:
     fields = {"messages": messages, "prediction": prediction}
     named = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     generation = _generation(request, fields, named, context, logprobs=request.logprobs)
+    generation = msgspec.structs.replace(generation, grammar=_grammar(request.response_format))
     return _wanted(request, [generation], logprobs=request.logprobs)
+
+
+def _grammar(wanted: ResponseFormat) -> JsonSchema | None:
+    match wanted:
+        case TextFormat():
+            return None
+        case JsonFormat():
+            return JsonSchema(schema={"type": "object"})
+        case SchemaFormat(json_schema=named):
+            return JsonSchema(schema=named.schema)
+        case _:
+            assert_never(wanted)
 
 
 def from_completion(request: CompletionRequest, context: int) -> Wanted:
@@ -204,6 +265,15 @@ def from_completion(request: CompletionRequest, context: int) -> Wanted:
         for prompt in prompts
     ]
     return _wanted(request, generations, logprobs=logprobs)
+
+
+def in_openai_words(error: RequestError) -> RequestError:
+    """A refusal of the generation, about the field that the caller wrote."""
+    ours, theirs = "grammar.schema", "response_format.json_schema.schema"
+    if not (error.param or "").startswith(ours):
+        return error
+    param = theirs + str(error.param).removeprefix(ours)
+    return RequestError(error.code, error.message.replace(str(error.param), param, 1), param)
 
 
 def _wanted(request: _Shared, prompts: list[GenerationRequest], *, logprobs: bool) -> Wanted:

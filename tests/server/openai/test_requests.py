@@ -27,7 +27,7 @@ from gateway.transports.openai.parameters import (
     Parameter,
 )
 from protocol.events import Token
-from protocol.requests import Draft, Message
+from protocol.requests import Draft, JsonSchema, Message
 from tests.server.gateways import hand_served
 from tests.server.openai.asking import CHAT, COMPLETION, answer_to
 
@@ -179,6 +179,12 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("chat/completions", {"max_completion_tokens": 2, "max_tokens": 2}, "max_tokens"),
     ("chat/completions", {"max_tokens": -1}, "max_tokens"),
     ("chat/completions", {"temperature": -1}, "temperature"),
+    ("chat/completions", {"response_format": {"type": "xml"}}, "response_format.type"),
+    (
+        "chat/completions",
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+        "response_format.json_schema.schema",
+    ),
     ("chat/completions", {"n": 0}, "n"),
     ("chat/completions", {"n": 129}, "n"),
     ("chat/completions", {"messages": []}, "messages"),
@@ -272,6 +278,13 @@ async def test_chat_request_is_translated_whole(served: Served) -> None:
     assert (request.frequency_penalty, request.presence_penalty) == (1.0, -1.0)
     assert (request.logit_bias, request.prediction) == ({"42": 5.0}, "maybe this")
     assert request.draft == Draft(length=0)
+
+
+async def test_json_object_is_any_object(served: Served) -> None:
+    body = {**CHAT, "response_format": {"type": "json_object"}}
+    await answer_to(served, "/v1/chat/completions", body, Finished("stop"))
+    (request,) = served.backend.requests.values()
+    assert request.grammar == JsonSchema(schema={"type": "object"})
 
 
 async def test_answer_may_take_the_rest_of_the_context_where_no_limit_is_asked(
