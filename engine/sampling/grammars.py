@@ -21,7 +21,7 @@ class Grammars:
 
     def __init__(self) -> None:
         self._states: dict[str, GrammarState] = {}
-        self._making: dict[str, Future[Masks]] = {}
+        self._making: Future[dict[str, Masks]] | None = None
         self._maker = ThreadPoolExecutor(1, "grammar masks")
 
     def begin(self, stream: str, state: GrammarState) -> None:
@@ -48,16 +48,16 @@ class Grammars:
 
     def prepare(self, drafts: Sequence[tuple[str, list[int]]]) -> None:
         """Begins the masks of a step: streams, and what is drafted for each."""
-        self._making = {
-            stream: self._maker.submit(state.masks, draft)
+        concerned = [
+            (stream, state, draft)
             for stream, draft in drafts
             if (state := self._states.get(stream)) is not None
-        }
+        ]
+        self._making = self._maker.submit(_masks, concerned) if concerned else None
 
     def masks(self, stream: str) -> Masks | None:
         """Of the step prepared last; None where the stream has no grammar."""
-        making = self._making.get(stream)
-        return None if making is None else making.result()
+        return None if self._making is None else self._making.result().get(stream)
 
     def advance(self, stream: str, tokens: Sequence[int]) -> None:
         """Committed."""
@@ -73,3 +73,7 @@ class Grammars:
     def close(self) -> None:
         self._maker.shutdown()
         self._states.clear()
+
+
+def _masks(concerned: list[tuple[str, GrammarState, list[int]]]) -> dict[str, Masks]:
+    return {stream: state.masks(draft) for stream, state, draft in concerned}

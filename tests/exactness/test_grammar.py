@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -12,6 +13,7 @@ import pytest
 from engine.loading.pull import EMBEDDED_MODEL
 from engine.sampling.params import Grammar
 from tests.exactness.mixture import assert_same
+from tests.exactness.schemas import random_schema
 from tests.generation import Generation, engine_on, generate, request
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def check_follows(stream: str, text: str) -> None:
         assert re.fullmatch(r"\d{1,3}(\+\d{1,3}){1,3}=\d{1,3}", text)
 
 
-def check(engine: Engine, drafters: list[str]) -> None:
+def check(engine: Engine, drafters: list[str], lengths: tuple[int, ...] = (1, 8)) -> None:
     alone = {s.stream: generate(engine, s)[s.stream] for s in starts("none", 0)}
     for stream, said in alone.items():
         if stream != "free":
@@ -83,7 +85,7 @@ def check(engine: Engine, drafters: list[str]) -> None:
             check_follows(stream, said.text)
     drafted = 0
     for drafter in drafters:
-        for length in (1, 8):
+        for length in lengths:
             together = Generation(engine)
             together.start(*starts(drafter, length))
             assert_same(together.run(), alone)
@@ -109,7 +111,46 @@ def test_text_in_torch_is_the_same_for_every_draft(tiny: Path, near: Path) -> No
 
 @pytest.mark.slow
 def test_text_of_the_embedded_model_is_the_same_for_every_draft() -> None:
-    check(engine_on(EMBEDDED_MODEL, threads=2), ["combined"])
+    check(engine_on(EMBEDDED_MODEL, threads=2), ["combined"], (8,))
+
+
+def test_texts_of_random_schemas_are_valid(tiny: Path, near: Path) -> None:
+    check_random_schemas(engine_on(tiny, draft_model=str(near), max_sequences=16), 200)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(3600)
+def test_texts_of_ten_thousand_random_schemas_are_valid() -> None:
+    engine = engine_on(EMBEDDED_MODEL, threads=2, adaptive_draft=True, kv_blocks=None)
+    check_random_schemas(engine, 10_000)
+
+
+def check_random_schemas(engine: Engine, count: int) -> None:
+    """Finished texts: those that reach their limit of tokens prove nothing, and are few."""
+    random = Random(7)
+    schemas = {f"s{n}": random_schema(random) for n in range(count)}
+    finished = 0
+    for first in range(0, count, 16):
+        names = [f"s{n}" for n in range(first, min(first + 16, count))]
+        said = generate(
+            engine,
+            *(
+                request(
+                    name,
+                    "JSON:",
+                    grammar=Grammar("json_schema", json.dumps(schemas[name])),
+                    temperature=1.0,
+                    seed=first,
+                    max_tokens=200,
+                )
+                for name in names
+            ),
+        )
+        for name, transcript in said.items():
+            if transcript.reason == "stop":
+                finished += 1
+                jsonschema.validate(json.loads(transcript.text), schemas[name])
+    assert finished >= 0.95 * count
 
 
 def test_stream_goes_on_under_its_grammar_after_its_engine_is_gone(tiny: Path) -> None:
