@@ -16,6 +16,7 @@ MAX_STOP_SEQUENCES = 16
 MAX_STOP_LENGTH = 512
 """Code points: what could begin a stop sequence is held back from every reader."""
 MAX_DRAFT_LENGTH = 16
+MAX_TOOLS = 128
 
 ChunkUnit: TypeAlias = Literal["token", "word", "clause", "sentence", "line", "paragraph"]
 MAX_REF_LENGTH = 128
@@ -106,7 +107,19 @@ class Lark(_Grammar, frozen=True, kw_only=True, tag="lark"):
     rules: Annotated[str, Meta(min_length=1)]
 
 
-Grammar: TypeAlias = JsonSchema | Regex | Lark
+class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    parameters: dict[str, Any]
+    """JSON Schema of its arguments."""
+
+
+class ToolCall(_Grammar, frozen=True, kw_only=True, tag="tool_call"):
+    """A call of one of `tools`, as a part of kind `tool_call`."""
+
+    tools: Annotated[list[Tool], Meta(min_length=1, max_length=MAX_TOOLS)]
+
+
+Grammar: TypeAlias = JsonSchema | Regex | Lark | ToolCall
 
 
 class GenerationRequest(

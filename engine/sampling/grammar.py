@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineRequestError
+from engine.sampling.tool_calls import path_of, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +34,12 @@ JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separato
 """One way to write a value: white space is no choice of the model's, so most of it is forced."""
 MOST_CHECKS = 256
 """Subschemas tried in search of the one at fault."""
-_PARAMS = {"json_schema": "grammar.schema", "regex": "grammar.pattern", "lark": "grammar.rules"}
+_PARAMS = {
+    "json_schema": "grammar.schema",
+    "regex": "grammar.pattern",
+    "lark": "grammar.rules",
+    "tool_call": "grammar.tools",
+}
 
 
 class GrammarState:
@@ -102,11 +108,13 @@ class GrammarCompiler:
             failed, messages = True, [str(error)]
             source = ""
         if failed:
+            path, message = "", messages[0]
             if grammar.kind == "json_schema":
-                path, message = self._at_fault(json.loads(grammar.text), messages[0])
-                param += path
-            else:
-                message = messages[0]
+                path, message = self._at_fault(json.loads(grammar.text), message)
+            elif grammar.kind == "tool_call":
+                path, message = self._at_fault(schema_of(json.loads(grammar.text)), message)
+                path = path_of(path)
+            param += path
             reason = re.sub(r"\s+", " ", message).strip()
             raise EngineRequestError("invalid_value", f"{param}: {reason[:400]}", param)
         return GrammarState(llguidance.LLMatcher(tokenizer, source, log_level=0), self._vocab)
@@ -135,8 +143,7 @@ class GrammarCompiler:
                 checks += 1
                 if checks > MOST_CHECKS:
                     return path, message
-                alone = {**definitions, **inner} if isinstance(inner, dict) else inner
-                source = json.dumps(alone)
+                source = json.dumps(_alone(inner, definitions))
                 made = _from_schema(source)
                 failed, messages = llguidance.LLMatcher.validate_grammar_with_warnings(made)
                 if failed:
@@ -146,11 +153,21 @@ class GrammarCompiler:
                 return path, message
 
 
+def _alone(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A subschema as a whole one: references are to what the outermost schema defines."""
+    if not isinstance(schema, dict):
+        return schema
+    own = cast("dict[str, Any]", schema)
+    return own | {name: own.get(name, {}) | each for name, each in definitions.items()}
+
+
 def _source(grammar: Grammar) -> str:
     """Raises ValueError."""
     match grammar.kind:
         case "json_schema":
             return _from_schema(grammar.text)
+        case "tool_call":
+            return _from_schema(json.dumps(schema_of(json.loads(grammar.text))))
         case "regex":
             return llguidance.LLMatcher.grammar_from_regex(grammar.text)
         case "lark":

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 from gateway.delivery import take_all
+from gateway.streams.calls import CallReader
 from gateway.streams.stream import Stream
 from protocol.errors import ErrorCode, RequestError
+from protocol.requests import ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,8 +115,10 @@ class StreamRegistry:
         self._quotas[stream.id] = quotas
         self._idle.clear()
         try:
+            called = isinstance(request.grammar, ToolCall)
+            sink = CallReader(stream.accept) if called else stream.accept
             admission = await self._backend.generate(
-                stream.id, request, stream.accept, want_drafts=want_drafts
+                stream.id, request, sink, want_drafts=want_drafts
             )
         except BaseException:
             self._forget_live(stream)

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.errors import HTTP_STATUS, ErrorBody
 from gateway.streams.snapshot import Snapshot
-from gateway.transports.openai.requests import ChatCompletionRequest, CompletionRequest
+from gateway.transports.openai.bodies import ChatCompletionRequest, CompletionRequest
 from gateway.transports.streams import StreamCreated
 from protocol.errors import ErrorCode
 from protocol.events import IncludeItem, OffsetUnit, ServerEvent

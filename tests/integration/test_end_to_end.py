@@ -19,7 +19,7 @@ import wetink
 from gateway.backends.local import LocalBackend
 from gateway.config import EngineConfig, GatewayConfig
 from gateway.server import running_server
-from protocol.events import Commit, Retract, ServerEvent
+from protocol.events import Commit, Finish, Part, Retract, ServerEvent
 from tests.server.openai.page import examples
 
 if TYPE_CHECKING:
@@ -227,6 +227,26 @@ async def test_openai_answer_follows_its_schema(url: str) -> None:
     path = "response_format.json_schema.schema.properties.high"
     assert refused.json()["error"]["param"] == path
     assert refused.json()["error"]["message"].startswith(f"{path}: ")
+
+
+async def test_call_of_a_tool_is_a_part_of_its_own(url: str) -> None:
+    tools = [{"name": "sound_horn", "parameters": TIDE}]
+    stream = wetink.stream(
+        url,
+        messages=[{"role": "user", "content": "When is high tide?"}],
+        grammar={"kind": "tool_call", "tools": tools},
+        seed=2,
+        policy="retract",
+    )
+    async with stream as reading:
+        events = [event async for event in reading]
+    part = next(event for event in events if isinstance(event, Part))
+    assert (part.kind, part.name) == ("tool_call", "sound_horn")
+    jsonschema.validate(
+        json.loads("".join(event.text for event in events if isinstance(event, Commit))), TIDE
+    )
+    assert isinstance(events[-1], Finish)
+    assert events[-1].reason == "tool_calls"
 
 
 async def test_python_examples_of_the_openai_page_run(url: str) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from engine import frames
 from protocol.errors import ErrorCode, RequestError
-from protocol.requests import JsonSchema, Lark, Regex
+from protocol.requests import JsonSchema, Lark, Regex, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,11 @@ def start_frame(stream: str, request: GenerationRequest, *, want_drafts: bool) -
     _require_small_integers("max_tokens", [request.max_tokens])
     _require_small_integers("top_k", [request.top_k or 0])
     _require_small_integers("stop_token_ids", request.stop_token_ids)
+    if isinstance(request.grammar, ToolCall) and (request.stop or request.stop_token_ids):
+        field = "stop" if request.stop else "stop_token_ids"
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, f"{field}: not with tools, as half a call is none", field
+        )
     messages = request.messages
     sampling = frames.SamplingParams(
         max_tokens=request.max_tokens,
@@ -67,6 +72,8 @@ def _grammar(grammar: Grammar) -> frames.Grammar:
             return frames.Grammar("regex", pattern)
         case Lark(rules=rules):
             return frames.Grammar("lark", rules)
+        case ToolCall(tools=tools):
+            return frames.Grammar("tool_call", msgspec.json.encode(tools).decode())
         case _:
             assert_never(grammar)
 

@@ -46,7 +46,12 @@ ENDPOINTS = {
     "completions": (COMPLETION, COMPLETIONS),
 }
 EVENTS = [Verified("yes", tokens=[Token(1, 3, -0.5)]), Finished("stop")]
-COMPANIONS: dict[str, dict[str, Any]] = {"stream_options": {"stream": True}}
+TOOLS = CHAT_PARAMETERS["tools"].example
+COMPANIONS: dict[str, dict[str, Any]] = {
+    "stream_options": {"stream": True},
+    "tools": {"tool_choice": "required"},
+    "tool_choice": {"tools": TOOLS},
+}
 """What a parameter makes no sense without."""
 
 
@@ -95,7 +100,9 @@ async def outcome(
 async def test_honoured_parameter_changes_what_is_generated_or_told(
     served: Served, path: str, base: dict[str, Any], name: str, parameter: Parameter
 ) -> None:
-    plain = {**base, **COMPANIONS.get(name, {})}
+    # Neither of the two does anything alone.
+    alone = {} if name in ("tools", "tool_choice") else COMPANIONS.get(name, {})
+    plain = {**base, **alone}
     body = bodies_with(base, name, parameter.example)
     choices = len(parameter.example) if name == "prompt" else 2 if name == "n" else 1  # type: ignore[arg-type]
     assert await outcome(served, path, body, choices=choices) != await outcome(served, path, plain)
@@ -179,6 +186,20 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("chat/completions", {"max_completion_tokens": 2, "max_tokens": 2}, "max_tokens"),
     ("chat/completions", {"max_tokens": -1}, "max_tokens"),
     ("chat/completions", {"temperature": -1}, "temperature"),
+    ("chat/completions", {"tools": TOOLS}, "tool_choice"),
+    ("chat/completions", {"tools": TOOLS, "tool_choice": "auto"}, "tool_choice"),
+    ("chat/completions", {"tool_choice": "required"}, "tool_choice"),
+    (
+        "chat/completions",
+        {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "g"}}},
+        "tool_choice",
+    ),
+    ("chat/completions", {"tools": [{"type": "code_interpreter"}]}, "tools[0].type"),
+    (
+        "chat/completions",
+        {"tools": [{"type": "function", "function": {"name": "two words"}}]},
+        "tools[0].function.name",
+    ),
     ("chat/completions", {"response_format": {"type": "xml"}}, "response_format.type"),
     (
         "chat/completions",

@@ -72,6 +72,41 @@ def test_draft_is_allowed_up_to_its_first_token_outside_the_grammar(
     assert state.error == ""
 
 
+HEIGHT = {
+    "type": "object",
+    "properties": {"at": {"$ref": "#/$defs/hour"}},
+    "required": ["at"],
+    "additionalProperties": False,
+    "$defs": {"hour": {"type": "integer", "minimum": 0, "maximum": 23}},
+}
+
+
+def test_call_is_of_one_tool_with_arguments_by_its_own_schema(compiler: GrammarCompiler) -> None:
+    other: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+    tools = [{"name": "height", "parameters": HEIGHT}, {"name": "stop", "parameters": other}]
+    grammar = Grammar("tool_call", json.dumps(tools))
+
+    def follows(text: str) -> bool:
+        state, tokens = compiler.compile(grammar), encoded(text)
+        return state.allowed([*tokens, EOS]) == len(tokens) + 1
+
+    assert follows('{"name": "height", "arguments": {"at": 23}}')
+    assert follows('{"name": "stop", "arguments": {}}')
+    assert not follows('{"name": "height", "arguments": {"at": 24}}')
+    assert not follows('{"name": "height", "arguments": {}}')
+    assert not follows('{"name": "else", "arguments": {}}')
+
+
+def test_tool_that_cannot_be_called_is_refused_with_the_path_of_its_fault(
+    compiler: GrammarCompiler,
+) -> None:
+    broken = {"type": "object", "properties": {"at": {"type": "banana"}}}
+    tools = [{"name": "a", "parameters": HEIGHT}, {"name": "b", "parameters": broken}]
+    with pytest.raises(EngineRequestError) as caught:
+        compiler.compile(Grammar("tool_call", json.dumps(tools)))
+    assert caught.value.param == "grammar.tools[1].parameters.properties.at"
+
+
 def test_tokens_without_a_choice_are_forced(compiler: GrammarCompiler, pair: Grammar) -> None:
     state = compiler.compile(pair)
     forced = state.forced(100)
