@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import llguidance
@@ -21,7 +22,7 @@ from engine.errors import EngineRequestError
 from engine.sampling.tool_calls import path_of, schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from transformers import PreTrainedTokenizerFast
 
@@ -100,21 +101,13 @@ class GrammarCompiler:
         tokenizer = self._words()
         param = _PARAMS[grammar.kind]
         try:
-            source = _source(grammar)
-            failed, messages = llguidance.LLMatcher.validate_grammar_with_warnings(
-                source, tokenizer
-            )
-        except ValueError as error:
-            failed, messages = True, [str(error)]
-            source = ""
-        if failed:
-            path, message = "", messages[0]
-            if grammar.kind == "json_schema":
-                path, message = self._at_fault(json.loads(grammar.text), message)
-            elif grammar.kind == "tool_call":
-                path, message = self._at_fault(schema_of(json.loads(grammar.text)), message)
-                path = path_of(path)
-            param += path
+            source, message = _checked(lambda: _source(grammar), tokenizer)
+            if message:
+                path, message = self._fault(grammar, message)
+                param += path
+        except RecursionError:
+            source, message = "", "nested too deeply"
+        if message:
             reason = re.sub(r"\s+", " ", message).strip()
             raise EngineRequestError("invalid_value", f"{param}: {reason[:400]}", param)
         return GrammarState(llguidance.LLMatcher(tokenizer, source, log_level=0), self._vocab)
@@ -130,12 +123,21 @@ class GrammarCompiler:
                 )
             return self._made
 
+    def _fault(self, grammar: Grammar, message: str) -> tuple[str, str]:
+        """Where it is, below the grammar's own field, and what: `message` if nothing says more."""
+        if grammar.kind == "json_schema":
+            return self._at_fault(json.loads(grammar.text), message)
+        if grammar.kind == "tool_call":
+            path, message = self._at_fault(schema_of(json.loads(grammar.text)), message)
+            return path_of(path), message
+        return "", message
+
     def _at_fault(self, schema: Any, message: str) -> tuple[str, str]:
         """Path (".properties.a") and fault of the innermost subschema that fails by itself."""
         definitions = {
             name: schema[name]
             for name in ("$defs", "definitions")
-            if isinstance(schema, dict) and name in schema
+            if isinstance(schema, dict) and isinstance(schema.get(name), dict)
         }
         path, checks = "", 0
         while True:
@@ -143,14 +145,25 @@ class GrammarCompiler:
                 checks += 1
                 if checks > MOST_CHECKS:
                     return path, message
-                source = json.dumps(_alone(inner, definitions))
-                made = _from_schema(source)
-                failed, messages = llguidance.LLMatcher.validate_grammar_with_warnings(made)
-                if failed:
-                    path, message, schema = path + step, messages[0], inner
+                alone = json.dumps(_alone(inner, definitions))
+                _, fault = _checked(partial(_from_schema, alone))
+                if fault:
+                    path, message, schema = path + step, fault, inner
                     break
             else:
                 return path, message
+
+
+def _checked(
+    make: Callable[[], str], tokenizer: llguidance.LLTokenizer | None = None
+) -> tuple[str, str]:
+    """A grammar as the library has it, and what is wrong with it: empty where nothing is."""
+    try:
+        source = make()
+    except ValueError as error:
+        return "", str(error)
+    failed, messages = llguidance.LLMatcher.validate_grammar_with_warnings(source, tokenizer)
+    return source, messages[0] if failed else ""
 
 
 def _alone(schema: Any, definitions: dict[str, Any]) -> Any:
@@ -158,7 +171,11 @@ def _alone(schema: Any, definitions: dict[str, Any]) -> Any:
     if not isinstance(schema, dict):
         return schema
     own = cast("dict[str, Any]", schema)
-    return own | {name: own.get(name, {}) | each for name, each in definitions.items()}
+    shared = {
+        name: {**inner, **each} if isinstance(inner := own.get(name), dict) else each
+        for name, each in definitions.items()
+    }
+    return own | shared
 
 
 def _source(grammar: Grammar) -> str:

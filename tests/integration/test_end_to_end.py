@@ -253,6 +253,7 @@ async def test_python_examples_of_the_openai_page_run(url: str) -> None:
     written = {name: code for name, code in examples(url).items() if name.endswith(".py")}
     said = {name: await asyncio.to_thread(run, code) for name, code in written.items()}
     assert said["chat.py"].strip()
+    assert said["tool.py"].startswith('sound_horn {"seconds": ')
     assert said["schema.py"].startswith("name=")
     assert said["stream.py"].strip().endswith(" tokens")
     events = said["tentative.py"].splitlines()

@@ -107,6 +107,19 @@ def test_tool_that_cannot_be_called_is_refused_with_the_path_of_its_fault(
     assert caught.value.param == "grammar.tools[1].parameters.properties.at"
 
 
+def test_schema_that_is_nested_too_deeply_is_refused(compiler: GrammarCompiler) -> None:
+    nested = '{"type": "integer"}'
+    for _ in range(1000):
+        nested = f'{{"type": "array", "items": {nested}}}'
+    for grammar in (
+        Grammar("json_schema", nested),
+        Grammar("tool_call", f'[{{"name": "a", "parameters": {nested}}}]'),
+    ):
+        with pytest.raises(EngineRequestError) as caught:
+            compiler.compile(grammar)
+        assert "deep" in caught.value.message or "recursion" in caught.value.message
+
+
 def test_tokens_without_a_choice_are_forced(compiler: GrammarCompiler, pair: Grammar) -> None:
     state = compiler.compile(pair)
     forced = state.forced(100)
@@ -124,6 +137,9 @@ def test_tokens_without_a_choice_are_forced(compiler: GrammarCompiler, pair: Gra
         (Grammar("regex", "(a"), "grammar.pattern", "unclosed group"),
         (Grammar("lark", 'start: "a" c'), "grammar.rules", "unknown name"),
         ({"type": "banana"}, "grammar.schema", "banana"),
+        ({"type": "object", "properties": {"a": 3}}, "grammar.schema.properties.a", ""),
+        ({"$ref": "#/$defs/a", "$defs": []}, "grammar.schema", ""),
+        ({"items": {"$ref": "#/$defs/no"}, "$defs": {"a": {}}}, "grammar.schema.items", "no"),
         (
             {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}},
             "grammar.schema.properties.a",
