@@ -356,7 +356,7 @@ async def test_address_starts_and_reads_a_bounded_number_of_streams() -> None:
         first = await socket.start("a")
         second = await served.start()
         answer = await served.http.post("/v1/chat/completions", json=CHAT)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "too_many_streams")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
         async with served.read(second) as one, served.read(second) as two:
             await one.next()
             await two.next()
