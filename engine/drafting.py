@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.drafters.base import Drafter
+    from engine.sampling.grammars import Grammars
     from engine.sampling.sampler import Sampler
     from engine.scheduling.draft_length import StepCost
     from engine.scheduling.running_cost import StepSeconds
@@ -31,6 +32,7 @@ class Drafting:
         self,
         drafters: dict[str, Drafter],
         samplers: Mapping[str, Sampler],
+        grammars: Grammars,
         *,
         default: str,
         special: frozenset[int],
@@ -38,12 +40,13 @@ class Drafting:
         pass_cost: StepCost | None,
         adaptive: bool,
     ) -> None:
-        """`samplers`: the engine's own, by stream; read here, never changed. `special`: tokens that
+        """`samplers`, `grammars`: the engine's own, by stream; read here. `special`: tokens that
         are never drafted. `pass_cost`: seconds of a draft model's pass by sequences, None without
         one. Not `adaptive`: drafts are always as long as was asked for.
         """
         self._drafters = drafters
         self._samplers = samplers
+        self._grammars = grammars
         self.default = default
         self._special = special
         self._step_seconds = step_seconds
@@ -85,12 +88,13 @@ class Drafting:
         rows = sum(item.rows for item in plan)
         noisy = sum(not self._samplers[item.sequence.stream].greedy for item in plan)
         self._step_seconds.plan(len(plan), noisy)
-        proposals = [NO_DRAFT] * len(plan)
+        forced = [self._grammars.forced(i.sequence.stream, i.draft_limit) for i in plan]
+        proposals = [proposal or NO_DRAFT for proposal in forced]
         for name, drafter in self._drafters.items():
             members = [
                 n
                 for n, item in enumerate(plan)
-                if item.draft_limit and item.sequence.drafter == name
+                if item.draft_limit and item.sequence.drafter == name and forced[n] is None
             ]
             if not members:
                 continue
@@ -99,18 +103,17 @@ class Drafting:
                 for n in members
             ]
             for n, proposal in zip(members, drafter.propose(items), strict=True):
-                proposals[n] = self._without_special(proposal)
+                stream = plan[n].sequence.stream
+                proposals[n] = self._grammars.cut(stream, self._without_special(proposal))
         if not self._adaptive:
             return proposals
         kept = worthwhile(proposals, rows, self._step_seconds)
-        return [
-            Proposal(p.tokens[:k], p.confidence[:k]) for p, k in zip(proposals, kept, strict=True)
-        ]
+        return [p.first(k) for p, k in zip(proposals, kept, strict=True)]
 
-    def observe(self, sequence: EngineSequence, drafted: int, accepted: int) -> None:
-        """The verdict on the sequence's last proposal."""
-        if drafted:
-            self._drafters[sequence.drafter].observe(sequence.stream, drafted, accepted)
+    def observe(self, sequence: EngineSequence, draft: Proposal, accepted: int) -> None:
+        """The verdict on the sequence's last proposal; its drafter is told, if it was one's."""
+        if draft.tokens and not draft.forced:
+            self._drafters[sequence.drafter].observe(sequence.stream, len(draft.tokens), accepted)
 
     def took(
         self, plan: Sequence[Scheduled], rows: int, *, forward: float, judged: float, around: float
@@ -144,5 +147,5 @@ class Drafting:
         """Drafts never run past the end of a text or a special token."""
         for place, token in enumerate(proposal.tokens):
             if token in self._special:
-                return Proposal(proposal.tokens[:place], proposal.confidence[:place])
+                return proposal.first(place)
         return proposal

@@ -67,6 +67,7 @@ class Engine:
         self._defaults = parts.defaults
         self._eos = parts.eos_token_ids
         self._table = parts.table
+        self._compiler = parts.grammars
         self._runner = parts.runner
         self._dtype = parts.dtype
         self._kernels = parts.kernels
@@ -74,7 +75,7 @@ class Engine:
         self._scheduler = parts.scheduler
         self._context = parts.context_length
         self._live: dict[str, _Live] = {}
-        self._sequences, self._samplers = parts.live
+        self._sequences, self._samplers, self._grammars = parts.live
         self._drafting = parts.drafting
         self._no_drafts: set[str] = set()
         """Streams nobody wants to see drafts of."""
@@ -111,13 +112,15 @@ class Engine:
         May run on another thread than the rest, one call at a time.
         """
         prediction = self._prompts.encode_prediction(start.prediction or "")
+        asked = start.sampling.grammar
+        grammar = None if asked is None else self._compiler.compile(asked)
         if start.messages is not None:
             messages = [{"role": m.role, "content": m.content} for m in start.messages]
-            return Encoded(self._prompts.encode_chat(messages), True, prediction)
+            return Encoded(self._prompts.encode_chat(messages), True, prediction, grammar)
         tokens = self._prompts.encode(start.prompt or "")
         if not tokens:
             raise EngineRequestError("invalid_value", "the prompt must not be empty", "prompt")
-        return Encoded(tokens, not self._table.has_text(tokens), prediction)
+        return Encoded(tokens, not self._table.has_text(tokens), prediction, grammar)
 
     def add(self, start: Start, encoded: Encoded | None = None) -> Accepted:
         """Admit a stream, `encoded` as `encode` gave it (None: it is encoded here).
@@ -133,6 +136,12 @@ class Engine:
         field = "messages" if start.prompt is None else "prompt"
         self._check_tokens(dict.fromkeys(prompt), field)
         sampling = start.sampling.completed(self._defaults)
+        if sampling.grammar is not None and sampling.ignore_eos:
+            raise EngineRequestError(
+                "invalid_value",
+                "ignore_eos: not with a grammar, which says where it ends",
+                "ignore_eos",
+            )
         self._check_tokens(sampling.logit_bias, "logit_bias")
         self._check_tokens(dict.fromkeys(sampling.stop_token_ids), "stop_token_ids")
         room = self._context - len(prompt)
@@ -165,7 +174,9 @@ class Engine:
         text = TextStream(self._table, sampling.stop, at_start=encoded.at_start)
         if start.committed:
             text.resume(start.committed, start.committed_chars)
-        self._enter(start, sequence, text, encoded.prediction)
+        if encoded.grammar is not None:
+            encoded.grammar.advance(start.committed)
+        self._enter(start, sequence, text, encoded)
         return Accepted(start.stream, len(prompt), seed)
 
     def cancel(self, stream: str) -> None:
@@ -209,6 +220,13 @@ class Engine:
             time.sleep(self._drafting.pause_s)
             clock.mark("demonstration")
         spans = [_span(item, d) for item, d in zip(plan, drafts, strict=True)]
+        self._grammars.prepare(
+            [
+                (item.sequence.stream, draft.tokens)
+                for item, draft in zip(plan, drafts, strict=True)
+                if item.samples
+            ]
+        )
         logits = self._runner.run(spans)
         clock.mark("forward")
         verdicts = self._verify(plan, drafts, logits)
@@ -254,6 +272,7 @@ class Engine:
             self._sentinel.close()
         self._live.clear()
         self._drafting.close()
+        self._grammars.close()
         self._close()
 
     def _watch(self, parts: Parts) -> Sentinel:
@@ -273,9 +292,7 @@ class Engine:
                     "invalid_value", f"token id {token} is not in 0 … {vocab - 1}", param
                 )
 
-    def _enter(
-        self, start: Start, sequence: Sequence, text: TextStream, prediction: list[int]
-    ) -> None:
+    def _enter(self, start: Start, sequence: Sequence, text: TextStream, encoded: Encoded) -> None:
         sampling = sequence.sampling
         ends = frozenset(sampling.stop_token_ids)
         if not sampling.ignore_eos:
@@ -286,9 +303,11 @@ class Engine:
         self._live[start.stream] = live
         self._sequences[start.stream] = sequence
         self._samplers[start.stream] = sampler
+        if encoded.grammar is not None:
+            self._grammars.begin(start.stream, encoded.grammar)
         if not start.want_drafts:
             self._no_drafts.add(start.stream)
-        self._drafting.begin(sequence, prediction)
+        self._drafting.begin(sequence, encoded.prediction)
         self._scheduler.add(sequence)
         if text.stopped:
             self._outbox += self._finish(live, "stop", text.finish())
@@ -317,6 +336,7 @@ class Engine:
                 item.sequence.tokens,
                 item.sequence.prompt_length,
                 draft.tokens,
+                self._grammars.masks(item.sequence.stream),
             )
             for item, draft in zip(plan, drafts, strict=True)
             if item.samples
@@ -332,9 +352,9 @@ class Engine:
         for number, (item, draft, verdict) in enumerate(zip(plan, drafts, verdicts, strict=True)):
             sequence = item.sequence
             if number in broken or (verdict is not None and verdict.failed):
-                events += self._fail(
-                    sequence.stream, "the model's output was not a number: it cannot go on"
-                )
+                fault = self._grammars.error(sequence.stream)
+                why = f"its grammar: {fault}" if fault else "the model's output was not a number"
+                events += self._fail(sequence.stream, f"{why}: it cannot go on")
                 continue
             sequence.computed += item.rows
             if verdict is None:
@@ -363,8 +383,9 @@ class Engine:
         sequence.drafted += len(draft.tokens)
         sequence.accepted += accepted
         sequence.tokens += kept
+        self._grammars.advance(sequence.stream, kept)
         sequence.computed += accepted
-        self._drafting.observe(sequence, len(draft.tokens), accepted)
+        self._drafting.observe(sequence, draft, accepted)
         blocks = self._scheduler.blocks
         blocks.trim(sequence)
         blocks.register(sequence)
@@ -388,6 +409,7 @@ class Engine:
         self._drafting.end(sequence)
         del self._live[stream], self._sequences[stream], self._samplers[stream]
         self._no_drafts.discard(stream)
+        self._grammars.end(stream)
 
     def _finish(self, live: _Live, reason: str, rest: VerifiedText) -> list[EngineEvent]:
         """Last events of a stream; everything it held is given back."""

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from engine.sampling.params import Grammar as Grammar
 from engine.sampling.params import SamplingParams
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,7 @@ MAX_STOP_SEQUENCES = 16
 MAX_STOP_LENGTH = 512
 """Code points: what could begin a stop sequence is held back from every reader."""
 MAX_DRAFT_LENGTH = 16
+MAX_TOOLS = 128
 
 ChunkUnit: TypeAlias = Literal["token", "word", "clause", "sentence", "line", "paragraph"]
 MAX_REF_LENGTH = 128
@@ -84,6 +85,45 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """Most tokens drafted per step; 0 switches speculation off; None: the server decides."""
 
 
+class _Grammar(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True
+):
+    pass
+
+
+class JsonSchema(_Grammar, frozen=True, kw_only=True, tag="json_schema"):
+    """JSON that is valid under `schema`, written in one way: `{"a": 1, "b": [2, 3]}`."""
+
+    schema: dict[str, Any]
+
+
+class Regex(_Grammar, frozen=True, kw_only=True, tag="regex"):
+    """Text that matches from its beginning to its end."""
+
+    pattern: Annotated[str, Meta(min_length=1)]
+
+
+class Lark(_Grammar, frozen=True, kw_only=True, tag="lark"):
+    """Text that the rule `start` derives."""
+
+    rules: Annotated[str, Meta(min_length=1)]
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    parameters: dict[str, Any]
+    """JSON Schema of its arguments."""
+
+
+class ToolCall(_Grammar, frozen=True, kw_only=True, tag="tool_call"):
+    """A call of one of `tools`, as a part of kind `tool_call`."""
+
+    tools: Annotated[list[Tool], Meta(min_length=1, max_length=MAX_TOOLS)]
+
+
+Grammar: TypeAlias = JsonSchema | Regex | Lark | ToolCall
+
+
 class GenerationRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -108,6 +148,8 @@ class GenerationRequest(
     presence_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
     repetition_penalty: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
     logit_bias: dict[str, Annotated[float, Meta(ge=-100.0, le=100.0)]] = {}
+    grammar: Grammar | None = None
+    """What the text must follow."""
     prediction: str | None = None
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     draft: Draft = Draft()

@@ -16,6 +16,12 @@ class Proposal(NamedTuple):
     """Per token, the chance that it is accepted: that it *and all before it* are what the target
     says. Never rises along the list.
     """
+    forced: bool = False
+    """Not a drafter's guess: a grammar leaves no choice."""
+
+    def first(self, count: int) -> Proposal:
+        """Its first `count` tokens."""
+        return self._replace(tokens=self.tokens[:count], confidence=self.confidence[:count])
 
 
 class SequenceView(Protocol):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.drafters.suffix import Shelves
     from engine.model.native_head import HeadRunner
     from engine.model.runner import StepRunner
+    from engine.sampling.grammars import Grammars
     from engine.sampling.sampler import Sampler
     from engine.scheduling.draft_length import StepCost
     from engine.scheduling.sequence import Sequence
@@ -29,6 +30,7 @@ class Live(NamedTuple):
 
     sequences: dict[str, Sequence]
     samplers: dict[str, Sampler]
+    grammars: Grammars
 
 
 def build_drafting(
@@ -72,6 +74,7 @@ def build_drafting(
     return Drafting(
         drafters,
         live.samplers,
+        live.grammars,
         default=_default(config, drafters),
         special=special,
         step_seconds=step_seconds,

@@ -25,6 +25,8 @@ from engine.model.native import NativeModel, NativeRunner, weights_of
 from engine.model.native_head import HeadRunner, NativeHead
 from engine.model.packed import Rotary
 from engine.model.runner import Runner
+from engine.sampling.grammar import GrammarCompiler
+from engine.sampling.grammars import Grammars
 from engine.sampling.params import SamplingDefaults
 from engine.scheduling.blocks import BlockManager
 from engine.scheduling.scheduler import Scheduler
@@ -52,6 +54,7 @@ class Parts(NamedTuple):
     name: str
     prompts: PromptEncoder
     table: TokenTable
+    grammars: GrammarCompiler
     defaults: SamplingDefaults
     eos_token_ids: frozenset[int]
     context_length: int
@@ -94,7 +97,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     draft_runner = _runner(draft.model, num_blocks, config.block_size) if draft else None
     progress("measuring step costs", None)
     verify_cost = runner.profile(num_blocks)
-    live = Live({}, {})
+    live = Live({}, {}, Grammars())
     shelves = Shelves()
     special = special_tokens(target.checkpoint, target.model.shape.vocab)
     drafting = build_drafting(
@@ -127,6 +130,9 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
             longest_token=table.longest,
         ),
         table=table,
+        grammars=GrammarCompiler(
+            checkpoint.tokenizer, target.model.shape.vocab, sorted(checkpoint.eos_token_ids)
+        ),
         defaults=SamplingDefaults(
             temperature=checkpoint.defaults.temperature,
             top_p=checkpoint.defaults.top_p,

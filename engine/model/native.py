@@ -191,6 +191,11 @@ class NativeRunner:
                 history = np.array(item.tokens, np.int32)
                 kept.append(history)
                 frame[number]["history"] = history.ctypes.data
+            if item.masks is not None:
+                masks = np.ascontiguousarray(item.masks)
+                kept.append(masks)
+                frame[number]["masks"] = masks.ctypes.data
+                frame[number]["mask_words"] = masks.shape[1]
         frame["rows"] = rows
         frame["first_row"] = firsts
         lengths = np.array([len(item.tokens) for item in items])

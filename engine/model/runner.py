@@ -90,11 +90,9 @@ class Runner:
         row = 0
         for item in items:
             count = len(item.draft) + 1
-            verdicts.append(
-                item.sampler.verify(
-                    logits[row : row + count], item.tokens, item.prompt_length, item.draft
-                )
-            )
+            sampler, tokens, prompt_length, draft, masks = item
+            rows = logits[row : row + count]
+            verdicts.append(sampler.verify(rows, tokens, prompt_length, draft, masks))
             row += count
         return verdicts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -16,6 +16,16 @@ class SamplingDefaults(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     top_k: int | None = None
     min_p: float | None = None
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """What the completion must follow: a JSON schema, a regular expression or a Lark grammar (both
+    as llguidance has them), as text; or a call of one of several tools (a list of them as JSON, see
+    tool_calls.py).
+    """
+
+    kind: Literal["json_schema", "regex", "lark", "tool_call"]
+    text: str
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +49,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float = 1.0
     logit_bias: dict[int, float] = {}
     logprobs: bool = False
+    grammar: Grammar | None = None
 
     def completed(self, defaults: SamplingDefaults) -> SamplingParams:
         """With the model's own defaults where the request left a choice open."""

@@ -17,13 +17,13 @@ import math
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from engine.sampling.noise import Indices, NoiseSource
 
 if TYPE_CHECKING:
-    import torch
-
+    from engine.sampling.grammar import Masks
     from engine.sampling.params import SamplingParams
 
 Row: TypeAlias = NDArray[np.float32]  # [vocab]
@@ -52,6 +52,8 @@ class Judged(NamedTuple):
     tokens: list[int]
     prompt_length: int
     draft: list[int]
+    masks: Masks | None = None
+    """Which tokens a grammar allows, for a row per draft token and one more; None: all."""
 
 
 class Sampler:
@@ -78,7 +80,12 @@ class Sampler:
         return self.params.logprobs
 
     def verify(
-        self, logits: torch.Tensor, tokens: list[int], prompt_length: int, draft: list[int]
+        self,
+        logits: torch.Tensor,
+        tokens: list[int],
+        prompt_length: int,
+        draft: list[int],
+        masks: Masks | None = None,
     ) -> Verdict:
         """Judge `draft`, which followed `tokens`; logits [len(draft) + 1, vocab], any dtype."""
         chosen: list[int] = []
@@ -86,10 +93,12 @@ class Sampler:
         history = list(tokens) if self.penalised and draft else tokens
         position = len(tokens) - prompt_length
         for row in range(len(draft) + 1):
-            # NaN and plus infinity are the largest where there are any.
-            if not logits[row].max().isfinite():
+            x = logits[row] if masks is None else masked(logits[row], masks[row])
+            # NaN and plus infinity are the largest where there are any; without any token that a
+            # mask allows minus infinity is.
+            if not (logits[row].max().isfinite() and x.max().isfinite()):
                 return Verdict(chosen, len(chosen), logprobs, failed=True)
-            token = self.choose(logits[row], history, prompt_length, position + row)
+            token = self.choose(x, history, prompt_length, position + row)
             chosen.append(token)
             if logprobs is not None:
                 logprobs.append(_logprob(_row(logits[row]), token))
@@ -146,6 +155,13 @@ class Sampler:
             edge = x.max() + math.log(params.min_p)
             kept = np.flatnonzero(x >= edge) if kept is None else kept[x[kept] >= edge]
         return kept
+
+
+def masked(logits: torch.Tensor, mask: NDArray[np.uint32]) -> torch.Tensor:
+    """A copy in which only the tokens whose bit is set can be chosen. logits [vocab]."""
+    bits = np.unpackbits(mask.view(np.uint8), count=len(logits), bitorder="little")
+    ruled_out = torch.from_numpy(bits == 0).to(logits.device)
+    return logits.masked_fill(ruled_out, -math.inf)
 
 
 def top_k(x: Row, k: int) -> Indices:

@@ -22,6 +22,8 @@ from engine.errors import EngineRequestError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from engine.sampling.grammar import GrammarState
+
 NORMALISED_SHARE = 4
 """How many bytes of a text may become one when a tokenizer normalises it (composing accents, say);
 generous, for it only decides which prompts are refused unread.
@@ -36,6 +38,8 @@ class Encoded(NamedTuple):
     """Whether the completion begins a text of its own."""
     prediction: list[int]
     """The caller's guess at the output; empty: none."""
+    grammar: GrammarState | None = None
+    """What the completion must follow, at its beginning."""
 
 
 class PromptEncoder:

@@ -11,9 +11,11 @@ from weakref import WeakSet
 from gateway.access import take_all
 from gateway.config import OverloadConfig
 from gateway.overload import Turns, degrade
+from gateway.streams.calls import CallReader
 from gateway.streams.stream import Stream
 from protocol.errors import ErrorCode, RequestError
 from protocol.ledger import Failed
+from protocol.requests import ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,10 +152,12 @@ class StreamRegistry:
             request, stream.degraded = degrade(request, self._overload, turn.expected_s, fallback)
             assert request.model is not None
             stream.model = request.model
+            called = isinstance(request.grammar, ToolCall)
+            sink = CallReader(stream.accept) if called else stream.accept
             admission = await self._backend.generate(
                 stream.id,
                 request,
-                stream.accept,
+                sink,
                 want_drafts=want_drafts,
                 tenant=principal.owner,
             )

@@ -10,8 +10,8 @@ import msgspec
 from gateway.errors import HTTP_STATUS, ErrorBody
 from gateway.policies.resolve import short_forms
 from gateway.streams.snapshot import Snapshot
+from gateway.transports.openai.bodies import ChatCompletionRequest, CompletionRequest
 from gateway.transports.openai.errors import OpenAIError
-from gateway.transports.openai.requests import ChatCompletionRequest, CompletionRequest
 from gateway.transports.streams import StreamCreated
 from gateway.transports.tickets import (
     SocketTicket,

@@ -135,3 +135,31 @@ async def test_node_examples_of_the_openai_page_run(base: str) -> None:
     written = examples(base.removesuffix("/v1"))
     for code in (code for name, code in written.items() if name.endswith(".mjs")):
         assert (await printed("node", "--input-type=module", "--eval", code)).strip()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "python/structured_openai.py",
+        "python/structured_langchain.py",
+        "python/structured_instructor.py",
+        "python/structured_agents.py",
+        "python/structured_litellm.py",
+        "node/structured_openai.mjs",
+        "node/structured_ai_sdk.mjs",
+        "python/tools_langchain.py",
+        "python/tools_instructor.py",
+        "python/tools_agents.py",
+        "node/tools_ai_sdk.mjs",
+    ],
+)
+async def test_client_gets_an_object_of_its_schema(base: str, script: str) -> None:
+    """Constrained decoding: a small model's ships are valid, not wise."""
+    answers = await told(base, script)
+    assert answers["objects"]
+    assert set(answers.get("names", [])) <= {"Ship"}
+    for ship in answers["objects"]:
+        assert ship.keys() == {"name", "masts", "ports"}
+        assert 1 <= ship["masts"] <= 5
+        assert len(ship["name"]) <= 20
+        assert len(ship["ports"]) <= 2

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import jsonschema
 import pytest
 import pytest_asyncio
 
@@ -17,7 +19,7 @@ import wetink
 from gateway.backends.local import LocalBackend
 from gateway.config import EngineConfig, GatewayConfig
 from gateway.server import running_server
-from protocol.events import Commit, Retract, ServerEvent
+from protocol.events import Commit, Finish, Part, Retract, ServerEvent
 from tests.server.openai.page import examples
 
 if TYPE_CHECKING:
@@ -173,10 +175,86 @@ async def test_openai_endpoint_gives_the_committed_text(url: str) -> None:
     assert answer["usage"]["completion_tokens"] == reading.usage.completion_tokens > 0
 
 
+TIDE = {
+    "type": "object",
+    "properties": {"high": {"type": "boolean"}, "hour": {"type": "integer", "maximum": 23}},
+    "required": ["high", "hour"],
+    "additionalProperties": False,
+}
+
+
+async def test_text_follows_a_grammar_under_every_policy_and_draft_length(url: str) -> None:
+    asked: list[dict[str, Any]] = [
+        {"policy": "hold", "draft": wetink.Draft(length=0)},
+        {"policy": "retract"},
+        {"policy": "chunk:word", "draft": wetink.Draft(length=2)},
+    ]
+    texts = [
+        (
+            await read(
+                wetink.stream(
+                    url,
+                    messages=[{"role": "user", "content": "When is high tide?"}],
+                    grammar={"kind": "json_schema", "schema": TIDE},
+                    temperature=1.0,
+                    seed=2,
+                    **each,
+                )
+            )
+        )[0]
+        for each in asked
+    ]
+    assert len(set(texts)) == 1
+    jsonschema.validate(json.loads(texts[0]), TIDE)
+
+
+async def test_openai_answer_follows_its_schema(url: str) -> None:
+    def body(schema: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "messages": [{"role": "user", "content": "When is high tide?"}],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "tide", "strict": True, "schema": schema},
+            },
+        }
+
+    broken = {"type": "object", "properties": {"high": {"type": "banana"}}}
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        answer = (await client.post("/v1/chat/completions", json=body(TIDE))).json()
+        refused = await client.post("/v1/chat/completions", json=body(broken))
+    jsonschema.validate(json.loads(answer["choices"][0]["message"]["content"]), TIDE)
+    assert refused.status_code == 400
+    path = "response_format.json_schema.schema.properties.high"
+    assert refused.json()["error"]["param"] == path
+    assert refused.json()["error"]["message"].startswith(f"{path}: ")
+
+
+async def test_call_of_a_tool_is_a_part_of_its_own(url: str) -> None:
+    tools = [{"name": "sound_horn", "parameters": TIDE}]
+    stream = wetink.stream(
+        url,
+        messages=[{"role": "user", "content": "When is high tide?"}],
+        grammar={"kind": "tool_call", "tools": tools},
+        seed=2,
+        policy="retract",
+    )
+    async with stream as reading:
+        events = [event async for event in reading]
+    part = next(event for event in events if isinstance(event, Part))
+    assert (part.kind, part.name) == ("tool_call", "sound_horn")
+    jsonschema.validate(
+        json.loads("".join(event.text for event in events if isinstance(event, Commit))), TIDE
+    )
+    assert isinstance(events[-1], Finish)
+    assert events[-1].reason == "tool_calls"
+
+
 async def test_python_examples_of_the_openai_page_run(url: str) -> None:
     written = {name: code for name, code in examples(url).items() if name.endswith(".py")}
     said = {name: await asyncio.to_thread(run, code) for name, code in written.items()}
     assert said["chat.py"].strip()
+    assert said["tool.py"].startswith('sound_horn {"seconds": ')
+    assert said["schema.py"].startswith("name=")
     assert said["stream.py"].strip().endswith(" tokens")
     events = said["tentative.py"].splitlines()
     assert any(line.startswith("drafted at ") for line in events)

@@ -23,7 +23,9 @@ typedef struct {
     /* Where the sequence stands. */
     const int32_t *history; /* prompt and completion, only where penalised */
     const int32_t *draft;
-    int32_t history_length, prompt_length, position, first_row, rows, pad;
+    /* Which tokens may stand in a row, bit t of mask_words words: token t; null: any. */
+    const uint32_t *masks;
+    int32_t history_length, prompt_length, position, first_row, rows, mask_words;
     /* The verdict: tokens[0 … count - 1], the last one recovered or bonus. */
     int32_t *tokens;
     double *logprobs; /* null where nobody asks */
@@ -241,13 +243,25 @@ static int draw(const judgement_t *j, int row, const float *x, int vocab, int co
     return best;
 }
 
+/* Rules out what the row's mask does not allow. */
+static void apply_mask(const judgement_t *j, int row, float *x, int vocab) {
+    const uint32_t *mask = j->masks + (size_t)row * j->mask_words;
+    for (int word = 0; word * 32 < vocab; word++) {
+        uint32_t bits = word < j->mask_words ? mask[word] : 0;
+        int last = vocab - word * 32 < 32 ? vocab - word * 32 : 32;
+        if (bits == 0xffffffffu) continue;
+        for (int bit = 0; bit < last; bit++)
+            if (!(bits >> bit & 1)) x[word * 32 + bit] = -INFINITY;
+    }
+}
+
 /* Token `row` after the sequence's own, as the place of its logit; -1 where the logits are no
  * numbers. */
 static int choose(const judgement_t *j, int row, const float *logits, int vocab,
                   const names_t *names, sampler_scratch_t *s) {
     const float *x = logits;
     int padded = (vocab + LANES - 1) / LANES * LANES;
-    if (j->penalised || j->biased || j->temperature > 0.0f) {
+    if (j->penalised || j->biased || j->masks || j->temperature > 0.0f) {
         memcpy(s->x, logits, (size_t)padded * sizeof *s->x);
         x = s->x;
     }
@@ -255,6 +269,10 @@ static int choose(const judgement_t *j, int row, const float *logits, int vocab,
     for (int i = 0; i < j->biased; i++) {
         int t = place_of(names, j->bias_tokens[i]);
         if (t >= 0) s->x[t] += j->bias_values[i];
+    }
+    if (j->masks) {
+        if (largest_of(logits, vocab) < 0) return -1; /* whatever the mask would hide */
+        apply_mask(j, row, s->x, vocab);
     }
     if (j->temperature > 0.0f)
         for (int t = 0; t < padded; t += LANES)

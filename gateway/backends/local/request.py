@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
+
+import msgspec
 
 from engine import frames
 from protocol.errors import ErrorCode, RequestError
+from protocol.requests import JsonSchema, Lark, Regex, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocol.requests import GenerationRequest
+    from protocol.requests import GenerationRequest, Grammar
 
 LARGEST_INTEGER = 2**53 - 1
 """Larger ones have no place in a request; beyond 64 bits MessagePack has no form for them."""
@@ -23,6 +26,11 @@ def start_frame(
     _require_small_integers("max_tokens", [request.max_tokens])
     _require_small_integers("top_k", [request.top_k or 0])
     _require_small_integers("stop_token_ids", request.stop_token_ids)
+    if isinstance(request.grammar, ToolCall) and (request.stop or request.stop_token_ids):
+        field = "stop" if request.stop else "stop_token_ids"
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, f"{field}: not with tools, as half a call is none", field
+        )
     messages = request.messages
     sampling = frames.SamplingParams(
         max_tokens=request.max_tokens,
@@ -39,6 +47,7 @@ def start_frame(
         repetition_penalty=request.repetition_penalty,
         logit_bias=_token_biases(request.logit_bias),
         logprobs="logprobs" in request.include,
+        grammar=None if request.grammar is None else _grammar(request.grammar),
     )
     return frames.Start(
         stream=stream,
@@ -56,6 +65,20 @@ def start_frame(
         committed_chars=0,
         salt=tenant.encode(),
     )
+
+
+def _grammar(grammar: Grammar) -> frames.Grammar:
+    match grammar:
+        case JsonSchema(schema=schema):
+            return frames.Grammar("json_schema", msgspec.json.encode(schema).decode())
+        case Regex(pattern=pattern):
+            return frames.Grammar("regex", pattern)
+        case Lark(rules=rules):
+            return frames.Grammar("lark", rules)
+        case ToolCall(tools=tools):
+            return frames.Grammar("tool_call", msgspec.json.encode(tools).decode())
+        case _:
+            assert_never(grammar)
 
 
 def _require_small_integers(param: str, values: Sequence[int]) -> None:

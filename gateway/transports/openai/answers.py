@@ -40,7 +40,7 @@ class _Answer:
         self._wanted = wanted
         self._shape = shape
         self._head: Json = {
-            "id": shape.id_prefix + choices.id,
+            "id": shape.id_prefix + choices.ids[0],
             "created": created,
             "model": choices.model,
         }
@@ -77,7 +77,7 @@ class Whole(_Answer):
             for index, event in told:
                 match event:
                     case Open() | Part():
-                        readings[index].begin(event)
+                        pieces[index].append(readings[index].begin(event))
                     case Commit():
                         pieces[index].append(readings[index].piece(event))
                     case Error():
@@ -92,7 +92,7 @@ class Whole(_Answer):
             return None
         finishes = [endings[index] for index in range(count)]
         choices = [
-            self._shape.whole(index, pieces[index], finish.reason)
+            self._shape.whole(index, pieces[index], finish.reason, self._choices.ids[index])
             for index, finish in enumerate(finishes)
         ]
         usage = usage_shape([finish.usage for finish in finishes], self._wanted.per_prompt)
@@ -104,7 +104,7 @@ class Chunks(_Answer):
     """Sends chunks as there is text."""
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        framing = ChunkFraming(self._shape, self._head, self._wanted)
+        framing = ChunkFraming(self._shape, self._head, self._wanted, self._choices.ids)
         headers = [*HEADERS]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for told in self._choices.told():
@@ -122,12 +122,14 @@ class Chunks(_Answer):
 class ChunkFraming:
     """Events of all choices as OpenAI's chunks, and the end of the whole."""
 
-    def __init__(self, shape: Shape, head: Json, wanted: Wanted) -> None:
+    def __init__(self, shape: Shape, head: Json, wanted: Wanted, ids: list[str]) -> None:
+        """`ids`: by choice, what its calls are named after."""
         self.ended = False
         """Whether nothing may follow: all choices have ended, or one has failed."""
         self._shape = shape
         self._head = {**head, "object": shape.chunk_object}
         self._wanted = wanted
+        self._ids = ids
         self._readings = [Reading(logprobs=wanted.logprobs) for _ in wanted.choices]
         self._usages: dict[int, Usage] = {}
 
@@ -140,8 +142,8 @@ class ChunkFraming:
                 reading.begin(event)
                 return self._chunk(index, shape.first(index), event)
             case Part():
-                reading.begin(event)
-                return self._chunk(index, None, event)
+                begun = shape.begin(index, reading.begin(event), self._ids[index])
+                return self._chunk(index, begun, event)
             case Commit():
                 return self._chunk(index, shape.delta(index, reading.piece(event)), event)
             case Tentative() | Retract():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.transports.openai.shapes import Piece, Scored
 from protocol.errors import RequestError
+from protocol.events import PartKind
 from protocol.requests import Hold
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ class Choices:
         return choices
 
     @property
-    def id(self) -> str:
-        return self._choices[0].stream.id
+    def ids(self) -> list[str]:
+        """Of their streams."""
+        return [choice.stream.id for choice in self._choices]
 
     @property
     def model(self) -> str:
@@ -99,17 +101,26 @@ class Reading:
     def __init__(self, *, logprobs: bool) -> None:
         self._logprobs = logprobs
         self._kind = ""
+        self._name: str | None = None
+        self._calls = 0
+        """Parts of calls so far."""
         self._unscored = ""
         """Committed text whose token is told with later text: a policy may cut within a token."""
         self._scored_to = 0
         """Code points of the part that told tokens are made of."""
 
-    def begin(self, part: Open | Part) -> None:
-        self._kind = part.kind
+    def begin(self, part: Open | Part) -> Piece:
+        """The part's empty beginning."""
+        self._kind, self._name = part.kind, part.name
+        self._calls += part.kind == PartKind.TOOL_CALL
         self._unscored, self._scored_to = "", 0
+        return self._piece("", None)
 
     def piece(self, commit: Commit) -> Piece:
-        return Piece(self._kind, commit.text, self._scored(commit) if self._logprobs else None)
+        return self._piece(commit.text, self._scored(commit) if self._logprobs else None)
+
+    def _piece(self, text: str, scored: list[Scored] | None) -> Piece:
+        return Piece(self._kind, self._name, max(0, self._calls - 1), text, scored)
 
     def _scored(self, commit: Commit) -> list[Scored]:
         self._unscored += commit.text

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from protocol.events import Error
 
-CODES: dict[ErrorCode, str | None] = {
-    ErrorCode.MALFORMED_JSON: None,
+CODES: dict[ErrorCode, str] = {
     ErrorCode.MISSING_FIELD: "missing_required_parameter",
     ErrorCode.UNKNOWN_FIELD: "unknown_parameter",
     ErrorCode.CONTEXT_EXCEEDED: "context_length_exceeded",

@@ -88,16 +88,33 @@ CHAT: Parameters = {
     "prompt_cache_retention": _harmless("24h", "prompts are cached as long as there is room"),
     "prompt_cache_options": _harmless({"ttl": "30m"}, "prompts are cached without it"),
     "service_tier": _harmless("auto", "there is one tier"),
-    "parallel_tool_calls": _harmless(False, "says something about `tools`, which are refused"),
-    "response_format": _refused(
-        {"type": "json_object"}, "only {'type': 'text'} is supported", {"type": "text"}
+    "parallel_tool_calls": _harmless(False, "there is one call in any case"),
+    "response_format": _honoured(
+        {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "tide",
+                "strict": True,
+                "schema": {
+                    "type": "object",
+                    "properties": {"high": {"type": "boolean"}},
+                    "required": ["high"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+        "`text`, `json_object`, `json_schema`: by constrained decoding, whatever `strict` says; a "
+        "schema that cannot be met is refused with its path",
     ),
-    "tools": _refused(
-        [{"type": "function", "function": {"name": "f"}}],
-        "tools are not supported; leave it out",
-        [],
+    "tools": _honoured(
+        [{"type": "function", "function": {"name": "tide", "parameters": {"type": "object"}}}],
+        "of type `function`; told to the model as text, with `tool_choice` `required` or a name",
     ),
-    "tool_choice": _refused("required", "tools are not supported; leave it out", "none", "auto"),
+    "tool_choice": _honoured(
+        {"type": "function", "function": {"name": "tide"}},
+        "`required`, a function's name, or `none`; one call, constrained. `auto` beside "
+        "`tools` (OpenAI's default) is refused: only the caller decides whether there is a call",
+    ),
     "functions": _refused([{"name": "f"}], "functions are not supported; leave it out", []),
     "function_call": _refused(
         {"name": "f"}, "functions are not supported; leave it out", "none", "auto"

@@ -7,11 +7,31 @@ honoured ones.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    assert_never,
+    cast,
+)
 
 import msgspec
-from msgspec import Meta
 
+from gateway.transports.openai.bodies import (
+    MOST_CHOICES,
+    ChatCompletionRequest,
+    ChatMessage,
+    CompletionRequest,
+    JsonFormat,
+    ResponseFormat,
+    SchemaFormat,
+    SharedRequest,
+    TextFormat,
+    Vendor,
+    plain,
+)
 from gateway.transports.openai.errors import UnsupportedError
 from gateway.transports.openai.parameters import (
     CHAT,
@@ -22,12 +42,16 @@ from gateway.transports.openai.parameters import (
     Parameter,
     Parameters,
 )
+from gateway.transports.openai.tools import call_of, functions_of, told_of
 from protocol.codec import MALFORMED, with_whole_numbers
 from protocol.errors import ErrorCode, RequestError
-from protocol.events import OffsetUnit
 from protocol.refusals import cut, malformed, quoted, refusal
 from protocol.repeated_names import refuse_repeated_names_json
-from protocol.requests import Draft, GenerationRequest, Hold, Include, NonNegativeInt, PolicySpec
+from protocol.requests import (
+    GenerationRequest,
+    Hold,
+    JsonSchema,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,97 +59,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = dict[str, Any]
 Body = TypeVar("Body")
 
-MOST_CHOICES = 128
-"""Of one request, as at OpenAI."""
 LARGEST_SEED = 2**63 - 1
-
-
-class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    text: str
-    type: Literal["text"] = "text"
-
-
-Content: TypeAlias = str | list[TextPart]
-
-
-class CalledFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    arguments: str
-    """JSON."""
-
-
-class ToolCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    function: CalledFunction
-    id: str = ""
-    type: Literal["function"] = "function"
-    index: int = 0
-    """As deltas have it; some clients send back what they put together from those."""
-
-
-class ChatMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    role: Literal["system", "user", "assistant", "tool", "developer"]
-    content: Content | None = None
-    tool_calls: list[ToolCall] = []
-
-
-class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Text the answer is likely to repeat; the drafter copies from it."""
-
-    content: Content
-    type: Literal["content"] = "content"
-
-
-class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    include_usage: bool = False
-
-
-class Vendor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`wetink`: what a Wetink request has and OpenAI's has not (SPEC section 8)."""
-
-    policy: PolicySpec | str | None = None
-    """None: `hold`, as for everybody else."""
-    offsets: OffsetUnit = OffsetUnit.CODEPOINT
-    include: Include = []
-    draft: Draft = Draft()
-
-
-class _Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What both endpoints honour. Ranges are those of `GenerationRequest`."""
-
-    model: str | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] = 1
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    ignore_eos: bool | None = None
-    stop_token_ids: list[NonNegativeInt] | None = None
-    wetink: Vendor | None = None
-
-
-class ChatCompletionRequest(_Shared, frozen=True, kw_only=True):
-    """Body of `POST /v1/chat/completions`: what is honoured of it."""
-
-    messages: list[ChatMessage]
-    max_completion_tokens: int | None = None
-    logprobs: bool = False
-    prediction: Prediction | None = None
-
-
-class CompletionRequest(_Shared, frozen=True, kw_only=True):
-    """Body of `POST /v1/completions`: what is honoured of it."""
-
-    prompt: str | Annotated[list[str], Meta(min_length=1, max_length=MOST_CHOICES)]
-    logprobs: int | None = None
 
 
 class Wanted(NamedTuple):
@@ -188,11 +122,28 @@ def from_chat(request: ChatCompletionRequest, context: int) -> Wanted:
     messages = [
         {"role": message.role, "content": _content(message)} for message in request.messages
     ]
-    prediction = request.prediction and _plain(request.prediction.content)
+    functions = functions_of(request)
+    if functions:
+        messages = told_of(functions, messages)
+    prediction = request.prediction and plain(request.prediction.content)
     fields = {"messages": messages, "prediction": prediction}
     named = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     generation = _generation(request, fields, named, context, logprobs=request.logprobs)
+    grammar = call_of(functions) if functions else _grammar(request.response_format)
+    generation = msgspec.structs.replace(generation, grammar=grammar)
     return _wanted(request, [generation], logprobs=request.logprobs)
+
+
+def _grammar(wanted: ResponseFormat) -> JsonSchema | None:
+    match wanted:
+        case TextFormat():
+            return None
+        case JsonFormat():
+            return JsonSchema(schema={"type": "object"})
+        case SchemaFormat(json_schema=named):
+            return JsonSchema(schema=named.schema)
+        case _:
+            assert_never(wanted)
 
 
 def from_completion(request: CompletionRequest, context: int) -> Wanted:
@@ -206,7 +157,18 @@ def from_completion(request: CompletionRequest, context: int) -> Wanted:
     return _wanted(request, generations, logprobs=logprobs)
 
 
-def _wanted(request: _Shared, prompts: list[GenerationRequest], *, logprobs: bool) -> Wanted:
+def in_openai_words(error: RequestError) -> RequestError:
+    """A refusal of the generation, about the field that the caller wrote."""
+    given = error.param or ""
+    param = given.replace("grammar.schema", "response_format.json_schema.schema", 1)
+    if param.startswith("grammar.tools"):
+        param = param.removeprefix("grammar.").replace("].parameters", "].function.parameters", 1)
+    if param == given:
+        return error
+    return RequestError(error.code, error.message.replace(given, param, 1), param)
+
+
+def _wanted(request: SharedRequest, prompts: list[GenerationRequest], *, logprobs: bool) -> Wanted:
     options = request.stream_options
     return Wanted(
         choices=[_numbered(prompt, number) for prompt in prompts for number in range(request.n)],
@@ -226,7 +188,7 @@ def _numbered(generation: GenerationRequest, number: int) -> GenerationRequest:
 
 
 def _generation(
-    request: _Shared, own: Json, max_tokens: str, context: int, *, logprobs: bool
+    request: SharedRequest, own: Json, max_tokens: str, context: int, *, logprobs: bool
 ) -> GenerationRequest:
     """`own`: the endpoint's own fields. `max_tokens`: what the caller called that field."""
     vendor = request.wetink or Vendor()
@@ -327,7 +289,7 @@ def _converted(raw: Json, wanted: type[Body]) -> Body:
         return with_whole_numbers(error, raw, wanted)
 
 
-def _check_shared(request: _Shared) -> None:
+def _check_shared(request: SharedRequest) -> None:
     if request.stream:
         return
     if request.stream_options is not None:
@@ -342,14 +304,10 @@ def _check_shared(request: _Shared) -> None:
 
 def _content(message: ChatMessage) -> str:
     """What the chat template is given: text, and calls in the form most families write them in."""
-    text = "" if message.content is None else _plain(message.content)
+    text = "" if message.content is None else plain(message.content)
     calls = [
         f'<tool_call>\n{{"name": {msgspec.json.encode(call.function.name).decode()}, '
         f'"arguments": {call.function.arguments or "{}"}}}\n</tool_call>'
         for call in message.tool_calls
     ]
     return "\n".join([text, *calls] if text else calls) if calls else text
-
-
-def _plain(content: Content) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)

@@ -16,6 +16,7 @@ from gateway.transports.openai.requests import (
     decode_completion,
     from_chat,
     from_completion,
+    in_openai_words,
 )
 from gateway.transports.openai.shapes import ChatShape, CompletionShape
 from gateway.transports.requests import gateway_of, principal_of, while_connected
@@ -89,7 +90,10 @@ async def completions(request: Request) -> ASGIApp:
 async def _answer(request: Request, wanted: Wanted, shape: Shape) -> ASGIApp:
     gateway = gateway_of(request)
     connection = gateway.connection(request.scope)
-    choices = await while_connected(request, Choices.start(gateway, connection, wanted))
+    try:
+        choices = await while_connected(request, Choices.start(gateway, connection, wanted))
+    except RequestError as error:
+        raise in_openai_words(error) from None
     kind = Chunks if wanted.streaming else Whole
     return kind(choices, wanted, shape, int(gateway.wall_clock()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from protocol.events import FinishReason, PartKind
@@ -30,6 +31,10 @@ class Piece(NamedTuple):
     """Committed text of one part."""
 
     kind: str
+    name: str | None
+    """Of the tool, where it is a call."""
+    call: int
+    """How many parts of calls are before it."""
     text: str
     scored: list[Scored] | None
     """None where nobody asked for logprobs."""
@@ -50,14 +55,21 @@ class Shape(Protocol):
         """Choice of a chunk with `piece`; None where the shape has no place for it."""
         ...
 
+    def begin(self, index: int, piece: Piece, id: str) -> Json | None:
+        """Choice of a chunk that announces a part, of which `piece` is the empty beginning.
+
+        `id`: of the call, where it is one.
+        """
+        ...
+
     def empty(self, index: int) -> Json:
         """Choice of a chunk that adds nothing."""
         ...
 
     def last(self, index: int, reason: str) -> Json: ...
 
-    def whole(self, index: int, pieces: Sequence[Piece], reason: str) -> Json:
-        """Choice of a whole answer."""
+    def whole(self, index: int, pieces: Sequence[Piece], reason: str, id: str) -> Json:
+        """Choice of a whole answer. `id`: what calls are named after."""
         ...
 
 
@@ -76,8 +88,16 @@ class ChatShape:
                 return _choice(index, logprobs=logprobs, delta={"content": piece.text})
             case PartKind.REASONING:
                 return _choice(index, delta={"reasoning_content": piece.text})
+            case PartKind.TOOL_CALL:
+                call = {"index": piece.call, "function": {"arguments": piece.text}}
+                return _choice(index, delta={"tool_calls": [call]})
             case _:
                 return None
+
+    def begin(self, index: int, piece: Piece, id: str) -> Json | None:
+        if piece.kind != PartKind.TOOL_CALL:
+            return None
+        return _choice(index, delta={"tool_calls": [{"index": piece.call, **_call(piece, id)}]})
 
     def empty(self, index: int) -> Json:
         return _choice(index, delta={})
@@ -85,12 +105,20 @@ class ChatShape:
     def last(self, index: int, reason: str) -> Json:
         return _choice(index, finish_reason=reason, delta={})
 
-    def whole(self, index: int, pieces: Sequence[Piece], reason: str) -> Json:
+    def whole(self, index: int, pieces: Sequence[Piece], reason: str, id: str) -> Json:
         text = _of(pieces, PartKind.TEXT)
         message: Json = {"role": "assistant", "content": _joined(text), "refusal": None}
         reasoning = _joined(_of(pieces, PartKind.REASONING))
         if reasoning:
             message["reasoning_content"] = reasoning
+        calls = _of(pieces, PartKind.TOOL_CALL)
+        if calls:
+            message["content"] = message["content"] or None
+            message["tool_calls"] = [
+                _call(whole, id)
+                for _, parts in groupby(calls, lambda piece: piece.call)
+                if (whole := _together(list(parts)))
+            ]
         logprobs = _chat_logprobs(text)
         return _choice(index, finish_reason=reason, logprobs=logprobs, message=message)
 
@@ -108,13 +136,16 @@ class CompletionShape:
             return None
         return _choice(index, logprobs=_completion_logprobs([piece]), text=piece.text)
 
+    def begin(self, index: int, piece: Piece, id: str) -> Json | None:
+        return None
+
     def empty(self, index: int) -> Json:
         return _choice(index, text="")
 
     def last(self, index: int, reason: str) -> Json:
         return _choice(index, finish_reason=reason, text="")
 
-    def whole(self, index: int, pieces: Sequence[Piece], reason: str) -> Json:
+    def whole(self, index: int, pieces: Sequence[Piece], reason: str, id: str) -> Json:
         text = _of(pieces, PartKind.TEXT)
         logprobs = _completion_logprobs(text)
         return _choice(index, finish_reason=reason, logprobs=logprobs, text=_joined(text))
@@ -143,6 +174,16 @@ def _choice(
     index: int, *, finish_reason: str | None = None, logprobs: Json | None = None, **content: Any
 ) -> Json:
     return {"index": index, **content, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _together(pieces: Sequence[Piece]) -> Piece:
+    """Of one part."""
+    return pieces[0]._replace(text=_joined(pieces))
+
+
+def _call(piece: Piece, id: str) -> Json:
+    function = {"name": piece.name, "arguments": piece.text}
+    return {"id": f"call_{id}_{piece.call}", "type": "function", "function": function}
 
 
 def _of(pieces: Sequence[Piece], kind: str) -> list[Piece]:

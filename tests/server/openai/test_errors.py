@@ -52,15 +52,13 @@ async def test_prompt_over_the_context_has_openais_code(served: Served) -> None:
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        (b"{", None),
+        (b"{", "malformed_json"),
         (b"[]", "invalid_value"),
         (b'{"model": "hand"}', "missing_required_parameter"),
         (b'{"n": 1, "n": 2, "messages": []}', "invalid_value"),
     ],
 )
-async def test_body_that_is_no_request_is_refused(
-    served: Served, body: bytes, code: str | None
-) -> None:
+async def test_body_that_is_no_request_is_refused(served: Served, body: bytes, code: str) -> None:
     answer = await served.http.post("/v1/chat/completions", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == code

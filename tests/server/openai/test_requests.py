@@ -27,7 +27,7 @@ from gateway.transports.openai.parameters import (
     Parameter,
 )
 from protocol.events import Token
-from protocol.requests import Draft, Message
+from protocol.requests import Draft, JsonSchema, Message
 from tests.server.gateways import hand_served
 from tests.server.openai.asking import CHAT, COMPLETION, answer_to
 
@@ -46,7 +46,12 @@ ENDPOINTS = {
     "completions": (COMPLETION, COMPLETIONS),
 }
 EVENTS = [Verified("yes", tokens=[Token(1, 3, -0.5)]), Finished("stop")]
-COMPANIONS: dict[str, dict[str, Any]] = {"stream_options": {"stream": True}}
+TOOLS = CHAT_PARAMETERS["tools"].example
+COMPANIONS: dict[str, dict[str, Any]] = {
+    "stream_options": {"stream": True},
+    "tools": {"tool_choice": "required"},
+    "tool_choice": {"tools": TOOLS},
+}
 """What a parameter makes no sense without."""
 
 
@@ -95,7 +100,9 @@ async def outcome(
 async def test_honoured_parameter_changes_what_is_generated_or_told(
     served: Served, path: str, base: dict[str, Any], name: str, parameter: Parameter
 ) -> None:
-    plain = {**base, **COMPANIONS.get(name, {})}
+    # Neither of the two does anything alone.
+    alone = {} if name in ("tools", "tool_choice") else COMPANIONS.get(name, {})
+    plain = {**base, **alone}
     body = bodies_with(base, name, parameter.example)
     choices = len(parameter.example) if name == "prompt" else 2 if name == "n" else 1  # type: ignore[arg-type]
     assert await outcome(served, path, body, choices=choices) != await outcome(served, path, plain)
@@ -179,6 +186,26 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("chat/completions", {"max_completion_tokens": 2, "max_tokens": 2}, "max_tokens"),
     ("chat/completions", {"max_tokens": -1}, "max_tokens"),
     ("chat/completions", {"temperature": -1}, "temperature"),
+    ("chat/completions", {"tools": TOOLS}, "tool_choice"),
+    ("chat/completions", {"tools": TOOLS, "tool_choice": "auto"}, "tool_choice"),
+    ("chat/completions", {"tool_choice": "required"}, "tool_choice"),
+    (
+        "chat/completions",
+        {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "g"}}},
+        "tool_choice",
+    ),
+    ("chat/completions", {"tools": [{"type": "code_interpreter"}]}, "tools[0].type"),
+    (
+        "chat/completions",
+        {"tools": [{"type": "function", "function": {"name": "two words"}}]},
+        "tools[0].function.name",
+    ),
+    ("chat/completions", {"response_format": {"type": "xml"}}, "response_format.type"),
+    (
+        "chat/completions",
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+        "response_format.json_schema.schema",
+    ),
     ("chat/completions", {"n": 0}, "n"),
     ("chat/completions", {"n": 129}, "n"),
     ("chat/completions", {"messages": []}, "messages"),
@@ -272,6 +299,13 @@ async def test_chat_request_is_translated_whole(served: Served) -> None:
     assert (request.frequency_penalty, request.presence_penalty) == (1.0, -1.0)
     assert (request.logit_bias, request.prediction) == ({"42": 5.0}, "maybe this")
     assert request.draft == Draft(length=0)
+
+
+async def test_json_object_is_any_object(served: Served) -> None:
+    body = {**CHAT, "response_format": {"type": "json_object"}}
+    await answer_to(served, "/v1/chat/completions", body, Finished("stop"))
+    (request,) = served.backend.requests.values()
+    assert request.grammar == JsonSchema(schema={"type": "object"})
 
 
 async def test_answer_may_take_the_rest_of_the_context_where_no_limit_is_asked(

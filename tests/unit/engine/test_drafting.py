@@ -9,6 +9,7 @@ import pytest
 from engine.drafters.base import Proposal
 from engine.drafting import Drafting
 from engine.errors import EngineRequestError
+from engine.sampling.grammars import Grammars
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import Sampler
 from engine.scheduling.draft_length import StepCost
@@ -43,8 +44,7 @@ class Parrot:
 
     def propose(self, items: SequenceOf[tuple[SequenceView, int]]) -> list[Proposal]:
         self.told.append(("propose", [(view.stream, limit) for view, limit in items]))
-        tokens, confidence = self._proposal
-        return [Proposal(tokens[:limit], confidence[:limit]) for _, limit in items]
+        return [self._proposal.first(limit) for _, limit in items]
 
     def observe(self, stream: str, drafted: int, accepted: int) -> None:
         self.told.append(("observe", stream, drafted, accepted))
@@ -60,6 +60,7 @@ class Setup:
         self.drafting = Drafting(
             {drafter.name: drafter for drafter in drafters},
             self.samplers,
+            Grammars(),
             default=drafters[0].name,
             special=frozenset([END]),
             step_seconds=self.step_seconds,
@@ -122,8 +123,9 @@ def test_drafter_hears_of_its_own_streams_only() -> None:
     setup = Setup(one, other, cost=FREE, adaptive=True)
     sequence = setup.scheduled("a", "one").sequence
     setup.drafting.begin(sequence, [8, 9])
-    setup.drafting.observe(sequence, 0, 0)
-    setup.drafting.observe(sequence, 3, 2)
+    setup.drafting.observe(sequence, Proposal([], []), 0)
+    setup.drafting.observe(sequence, Proposal([5], [1.0], forced=True), 1)
+    setup.drafting.observe(sequence, Proposal([5, 6, 7], [0.9, 0.8, 0.7]), 2)
     setup.drafting.end(sequence)
     assert one.told == [("begin", "a", [3, 4], [8, 9]), ("observe", "a", 3, 2), ("end", "a")]
     assert not other.told

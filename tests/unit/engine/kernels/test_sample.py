@@ -15,7 +15,7 @@ import torch
 from engine.kernels.library import LANES
 from engine.sampling.noise import gumbel, philox_words
 from engine.sampling.params import SamplingParams
-from engine.sampling.sampler import Judged, Sampler, Verdict
+from engine.sampling.sampler import Judged, Sampler, Verdict, masked
 from tests import models
 from tests.unit.engine.kernels.probes import ISAS, probe
 from tests.unit.engine.model.natives import native_runner
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.model.native import NativeRunner
+    from engine.sampling.grammar import Masks
 
     Floats = NDArray[np.float32]
 
@@ -103,23 +104,35 @@ def cases() -> list[Case]:
         prompt = int(random.integers(1, len(tokens) + 1))
         length = int(random.integers(0, 6))
         logits = np.stack([row_of(random) for _ in range(length + 1)])
+        masks = masks_of(random, length + 1) if random.random() < 0.4 else None
         draft: list[int] = []
         for number in range(length):
             history, position = tokens + draft, len(tokens) - prompt + number
             if np.isfinite(logits[number].max()) and random.random() < 0.9:
                 with np.errstate(invalid="ignore"):
                     row = torch.from_numpy(logits[number])
+                    row = row if masks is None else masked(row, masks[number])
                     draft.append(sampler.choose(row, history, prompt, position))
             else:
                 draft.append(int(random.integers(VOCAB)))
-        made.append(Case(Judged(sampler, tokens, prompt, draft), logits))
+        made.append(Case(Judged(sampler, tokens, prompt, draft, masks), logits))
     return made
+
+
+def masks_of(random: np.random.Generator, rows: int) -> Masks:
+    """Any share of the vocabulary, or one token alone, or (seldom) none."""
+    allowed = random.random((rows, VOCAB)) < random.random((rows, 1)) ** 3
+    for row in np.flatnonzero(random.random(rows) < 0.3):
+        allowed[row] = False
+        allowed[row, random.integers(VOCAB)] = random.random() < 0.98
+    padded = np.pad(allowed, ((0, 0), (0, -VOCAB % 32)))
+    return np.packbits(padded, axis=1, bitorder="little").view(np.uint32)
 
 
 def expected(case: Case) -> Verdict:
     item = case.item
     return item.sampler.verify(
-        torch.from_numpy(case.logits), item.tokens, item.prompt_length, item.draft
+        torch.from_numpy(case.logits), item.tokens, item.prompt_length, item.draft, item.masks
     )
 
 

@@ -1,0 +1,175 @@
+# pyright: reportUnknownMemberType=false
+# transformers declares some of its types in part only.
+"""Grammar states over the tiny tokenizer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from engine.errors import EngineRequestError
+from engine.sampling.grammar import GrammarCompiler
+from engine.sampling.params import Grammar
+from tests import models
+
+if TYPE_CHECKING:
+    from engine.sampling.grammar import Masks
+
+EOS = 1
+PAIR = {
+    "type": "object",
+    "properties": {"a": {"enum": ["x", "yy"]}, "b": {"type": "integer"}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def compiler() -> GrammarCompiler:
+    return GrammarCompiler(models.tokenizer(), models.VOCAB, [EOS])
+
+
+@pytest.fixture(scope="module")
+def pair() -> Grammar:
+    return Grammar("json_schema", json.dumps(PAIR))
+
+
+def encoded(text: str) -> list[int]:
+    return list(models.tokenizer().encode(text, add_special_tokens=False))
+
+
+def tokens_in(masks: Masks, row: int) -> set[int]:
+    bits = np.unpackbits(masks[row].view(np.uint8), bitorder="little")
+    return set(np.flatnonzero(bits).tolist())
+
+
+def test_each_row_is_masked_with_the_state_after_its_own_prefix(
+    compiler: GrammarCompiler, pair: Grammar
+) -> None:
+    tokens = encoded('{"a": "yy", "b": 12}')
+    state = compiler.compile(pair)
+    rows = state.masks(tokens)
+    assert len(rows) == len(tokens) + 1
+    for length in range(len(tokens) + 1):
+        alone = compiler.compile(pair)
+        assert alone.advance(tokens[:length])
+        assert np.array_equal(alone.masks([])[0], rows[length]), f"after {length} tokens"
+    assert tokens_in(rows, -1) == {EOS}
+    assert np.array_equal(state.masks(tokens), rows), "rolled back"
+
+
+def test_draft_is_allowed_up_to_its_first_token_outside_the_grammar(
+    compiler: GrammarCompiler, pair: Grammar
+) -> None:
+    state = compiler.compile(pair)
+    good, bad = encoded('{"a": "x"'), encoded("banana")
+    assert state.allowed(good) == len(good)
+    assert state.allowed(good + bad) == len(good)
+    assert state.allowed(bad) == 0
+    assert state.error == ""
+
+
+HEIGHT = {
+    "type": "object",
+    "properties": {"at": {"$ref": "#/$defs/hour"}},
+    "required": ["at"],
+    "additionalProperties": False,
+    "$defs": {"hour": {"type": "integer", "minimum": 0, "maximum": 23}},
+}
+
+
+def test_call_is_of_one_tool_with_arguments_by_its_own_schema(compiler: GrammarCompiler) -> None:
+    other: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+    tools = [{"name": "height", "parameters": HEIGHT}, {"name": "stop", "parameters": other}]
+    grammar = Grammar("tool_call", json.dumps(tools))
+
+    def follows(text: str) -> bool:
+        state, tokens = compiler.compile(grammar), encoded(text)
+        return state.allowed([*tokens, EOS]) == len(tokens) + 1
+
+    assert follows('{"name": "height", "arguments": {"at": 23}}')
+    assert follows('{"name": "stop", "arguments": {}}')
+    assert not follows('{"name": "height", "arguments": {"at": 24}}')
+    assert not follows('{"name": "height", "arguments": {}}')
+    assert not follows('{"name": "else", "arguments": {}}')
+
+
+def test_tool_that_cannot_be_called_is_refused_with_the_path_of_its_fault(
+    compiler: GrammarCompiler,
+) -> None:
+    broken = {"type": "object", "properties": {"at": {"type": "banana"}}}
+    tools = [{"name": "a", "parameters": HEIGHT}, {"name": "b", "parameters": broken}]
+    with pytest.raises(EngineRequestError) as caught:
+        compiler.compile(Grammar("tool_call", json.dumps(tools)))
+    assert caught.value.param == "grammar.tools[1].parameters.properties.at"
+
+
+def test_schema_that_is_nested_too_deeply_is_refused(compiler: GrammarCompiler) -> None:
+    nested = '{"type": "integer"}'
+    for _ in range(1000):
+        nested = f'{{"type": "array", "items": {nested}}}'
+    for grammar in (
+        Grammar("json_schema", nested),
+        Grammar("tool_call", f'[{{"name": "a", "parameters": {nested}}}]'),
+    ):
+        with pytest.raises(EngineRequestError) as caught:
+            compiler.compile(grammar)
+        assert "deep" in caught.value.message or "recursion" in caught.value.message
+
+
+def test_tokens_without_a_choice_are_forced(compiler: GrammarCompiler, pair: Grammar) -> None:
+    state = compiler.compile(pair)
+    forced = state.forced(100)
+    text = str(models.tokenizer().decode(forced))
+    assert len(text) > 1
+    assert '{"a": "'.startswith(text)
+    assert state.forced(2) == forced[:2]
+    for row, token in enumerate(forced):
+        assert tokens_in(state.masks(forced), row) == {token}
+
+
+@pytest.mark.parametrize(
+    ("grammar", "param", "words"),
+    [
+        (Grammar("regex", "(a"), "grammar.pattern", "unclosed group"),
+        (Grammar("lark", 'start: "a" c'), "grammar.rules", "unknown name"),
+        ({"type": "banana"}, "grammar.schema", "banana"),
+        ({"type": "object", "properties": {"a": 3}}, "grammar.schema.properties.a", ""),
+        ({"$ref": "#/$defs/a", "$defs": []}, "grammar.schema", ""),
+        ({"items": {"$ref": "#/$defs/no"}, "$defs": {"a": {}}}, "grammar.schema.items", "no"),
+        (
+            {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}},
+            "grammar.schema.properties.a",
+            "uniqueItems",
+        ),
+        (
+            {"type": "array", "items": {"anyOf": [{"type": "string"}, {"format": "banana"}]}},
+            "grammar.schema.items.anyOf[1]",
+            "banana",
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {
+                    "b": {"$ref": "#/$defs/b"},
+                },
+                "required": ["b"],
+                "$defs": {"b": {"type": "integer", "minimum": 5, "maximum": 2}},
+            },
+            "grammar.schema.properties.b",
+            "minimum",
+        ),
+    ],
+)
+def test_grammar_that_cannot_be_followed_is_refused_with_its_path(
+    compiler: GrammarCompiler, grammar: Grammar | dict[str, Any], param: str, words: str
+) -> None:
+    if isinstance(grammar, dict):
+        grammar = Grammar("json_schema", json.dumps(grammar))
+    with pytest.raises(EngineRequestError) as caught:
+        compiler.compile(grammar)
+    assert (caught.value.code, caught.value.param) == ("invalid_value", param)
+    assert words in caught.value.message
