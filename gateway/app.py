@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from gateway.errors import BackendError
-from gateway.middleware import BodyLimit, Doorkeeper, allowed_hosts_for
+from gateway.middleware import BodyLimit, DirectSend, Doorkeeper, allowed_hosts_for
 from gateway.responses import error_response, refusal_response
 from gateway.service import Gateway
 from gateway.transports import documents, status, streams, ws
@@ -61,6 +61,7 @@ def create_app(
         ],
         lifespan=lifespan,
         middleware=[
+            Middleware(DirectSend),
             Middleware(
                 CORSMiddleware,
                 allow_origins=server.allowed_origins,

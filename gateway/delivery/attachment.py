@@ -9,7 +9,7 @@ existed for this attachment.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from protocol import units
 from protocol.errors import ErrorCode, RequestError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from protocol.ledger import Ledger
     from protocol.policy import Policy
     from protocol.sender import Sender
+
+T = TypeVar("T")
 
 
 class Attachment:
@@ -59,6 +61,8 @@ class Attachment:
         self._unsent_bytes = unsent_bytes
         self._taken_bytes = ledger.committed_bytes
         self._quiet_since = clock.now()
+        self.closed = False
+        """Nothing more will come: after `finish` or `error`, or after `leave`."""
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._pending: list[ServerEvent] = []
@@ -73,11 +77,6 @@ class Attachment:
     def unit(self) -> OffsetUnit:
         """What its offsets are counted in."""
         return self._sender.unit
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more will come: after `finish` or `error`, or after `leave`."""
-        return self._left or (self._sender.closed and not self._pending)
 
     @property
     def cursor(self) -> Cursor:
@@ -96,14 +95,15 @@ class Attachment:
 
     def notify(self) -> None:
         """The ledger changed. Called for every backend event, so it must cost next to nothing."""
-        if self._connection.stuck_since is not None and self._is_too_slow():
+        connection = self._connection
+        if connection.stuck_since is not None and self._is_too_slow():
             self.fail(
                 ErrorCode.SLOW_READER,
                 f"more than {self._unsent_bytes} bytes of committed text are waiting for this "
                 "reader; go on from the last cursor",
                 retryable=True,
             )
-        self._connection.wake(self)
+        connection.wake(self)
 
     def fail(self, code: ErrorCode, message: str, *, retryable: bool) -> None:
         """Ends this attachment; the stream goes on."""
@@ -112,21 +112,33 @@ class Attachment:
             self._connection.wake(self)
 
     def collect(self) -> list[ServerEvent]:
-        """All that is owed now, in order; a heartbeat after a long silence; else nothing."""
+        """All that is owed now, in order; a heartbeat after a long silence; else nothing.
+
+        Other attachments may be given the same list: not to be changed.
+        """
         if self._left:
             return []
-        now = self._clock.now()
-        events, self._pending = self._pending, []
-        if not self._sender.closed:
+        sender, now = self._sender, self._clock.now()
+        events = self._pending
+        if not sender.closed:
             self._taken_bytes = self._ledger.committed_bytes
-            events += self._sender.advance(now)
+            owed = sender.advance(now)
+            events = events + owed if events else owed
+        self._pending = []
         if events:
             self._quiet_since = now
-        elif not self._sender.closed and now >= self._quiet_since + self._heartbeat_s:
+        elif not sender.closed and now >= self._quiet_since + self._heartbeat_s:
             self._quiet_since = now
-            events.append(self._sender.heartbeat())
+            events = [sender.heartbeat()]
+        self.closed = sender.closed
         self._arm()
         return events
+
+    def encoded(self, events: list[ServerEvent], encode: Callable[[list[ServerEvent]], T]) -> T:
+        """`encode(events)`, of what was collected last. Made once for all attachments to this
+        stream that were given the same events and are encoded alike.
+        """
+        return self._sender.edition.encoded(events, encode)
 
     def acknowledge(self, part: int, at: int) -> None:
         """The reader has shown, spoken or accepted text up to `at` (in its unit) of `part`.
@@ -145,7 +157,7 @@ class Attachment:
     def leave(self) -> None:
         """The reader is gone. Idempotent; every attachment ends with it."""
         if not self._left:
-            self._left = True
+            self._left = self.closed = True
             self._gone.set()
             self._disarm()
             self._on_leave(self)
@@ -174,11 +186,14 @@ class Attachment:
         A timer that stands earlier than needed is left alone: it finds nothing and arms the next,
         which costs less than a new timer per event.
         """
+        sender = self._sender
+        if self._timer is not None and sender.wake_at is None and not sender.closed:
+            return  # a heartbeat is never due earlier than it was
         due = self._quiet_since + self._heartbeat_s
-        if self._sender.closed:
+        if sender.closed:
             due = self._clock.now() + self._stall_s
-        elif self._sender.wake_at is not None:
-            due = min(due, self._sender.wake_at)
+        elif sender.wake_at is not None:
+            due = min(due, sender.wake_at)
         if self._timer is None or due < self._timer_at:
             self._set_timer(due)
 

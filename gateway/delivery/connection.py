@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 ABORT_EXTENSION = "wetink.abort"
 """ASGI scope extension: `{"abort": callable}` cuts the connection without waiting for its reader.
 `gateway/server.py` provides it; `close` would wait for a jammed peer to take what is buffered."""
+DIRECT_SEND = "wetink.direct_send"
+"""ASGI scope: `send` as it is before all middleware, for the bodies of event streams.
+`gateway/middleware.py` provides it."""
 
 
 class Source(Protocol):
@@ -70,7 +73,7 @@ class Connection:
 
         For one task at a time.
         """
-        while not (self._woken or self.closed or self._finishing):
+        if not (self._woken or self.closed or self._finishing):
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -107,5 +110,6 @@ class Connection:
             self._abort()
 
     def _release(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():  # done: the task was cancelled
+            waiter.set_result(None)

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.policies import SpecPolicy
 from protocol import codec, cursor, units
+from protocol.edition import Edition
 from protocol.events import (
     Commit,
     Error,
@@ -55,14 +56,16 @@ class Delivery:
         self._bytes.clear()
         self.witness.begin()
         self.sender = Sender(
-            self.ledger,
-            self.policy,
-            stream="s1",
-            epoch=7,
-            model="m",
-            unit=self.unit,
-            include=self.include,
-            started_at=0.0,
+            Edition(
+                self.ledger,
+                self.policy,
+                stream="s1",
+                epoch=7,
+                model="m",
+                unit=self.unit,
+                include=self.include,
+                started_at=0.0,
+            )
         )
         position = self.receiver.cursor
         first = self.sender.open(None if position is None else cursor.parse(position))

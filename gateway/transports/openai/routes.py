@@ -147,7 +147,7 @@ async def _run(
     )
     stream.is_kept = False  # chunks carry no cursor
     try:
-        attachment = stream.attach(Hold(), connection=connection)
+        attachment = stream.attach(Hold(), connection=connection, encoding="openai")
     except RequestError:
         gateway.streams.discard(stream)
         raise
