@@ -12,8 +12,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from gateway.delivery.connection import DIRECT_SEND
 from gateway.errors import BackendError
-from gateway.middleware import BodyLimit, DirectSend, Doorkeeper, allowed_hosts_for
+from gateway.middleware import BodyLimit, Doorkeeper, allowed_hosts_for
 from gateway.responses import error_response, refusal_response
 from gateway.service import Gateway
 from gateway.transports import documents, status, streams, ws
@@ -25,10 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from gateway.backends.base import Backend
     from gateway.clock import Clock
     from gateway.config import GatewayConfig
+
+
+class Application(Starlette):
+    """Keeps the server's own `send` for event streams. What middleware does to an answer it does to
+    its head; to pass every event through all of it costs more than to make the event.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[DIRECT_SEND] = send
+        await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -51,7 +63,7 @@ def create_app(
             await gateway.stop()
 
     server = config.server
-    return Starlette(
+    return Application(
         routes=[
             *streams.routes(),
             *ws.routes(),
@@ -61,7 +73,6 @@ def create_app(
         ],
         lifespan=lifespan,
         middleware=[
-            Middleware(DirectSend),
             Middleware(
                 CORSMiddleware,
                 allow_origins=server.allowed_origins,

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from gateway.delivery.connection import DIRECT_SEND
 from gateway.responses import error_response
 from protocol.errors import ErrorCode, RequestError
 
@@ -24,19 +23,6 @@ DRAIN_FACTOR = 4
 """Enough for a body that is somewhat too large; who sends more may lose the answer."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class DirectSend:
-    """Stands first and keeps `send` for event streams. What the layers behind it do to an answer,
-    they do to its head; to pass every event through each of them costs more than to make it.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[DIRECT_SEND] = send
-        await self._app(scope, receive, send)
 
 
 class BodyLimit:

@@ -111,6 +111,7 @@ class Edition:
         self.seed = seed
         self.tag = stream if multiplexed else None
         """How events name their stream."""
+        self._length = units.length_in(unit)
         self._logprobs = "logprobs" in include
         self._tokens = self._logprobs or "tokens" in include
         self._confidence = "confidence" in include
@@ -118,7 +119,7 @@ class Edition:
         self.is_shareable = policy.is_shareable and not self._timing
         """Whether readers who were told the same are owed the same."""
         self._last: Step | None = None
-        self._last_from = Position()
+        self._last_from: Position = Position()
         self._last_version = -1
 
     def step(self, position: Position, stats: AttachmentStats, now: float) -> Step:
@@ -164,8 +165,10 @@ class Edition:
         part, ending = self.ledger.current, self.ledger.ending
         if isinstance(ending, Completed) and ending.reason in _WHOLE_ENDINGS:
             return self.rest(part, position, now)
-        # Before the policy is asked: what the ledger has taken back it cannot save.
-        position, retraction = self._compare(part, position)
+        retraction = None
+        if position.tail:
+            # Before the policy is asked: what the ledger has taken back it cannot save.
+            position, retraction = self._compare(part, position)
         told = Told(
             position.at,
             position.sure + len(position.tail),
@@ -173,9 +176,20 @@ class Edition:
             stats.erased_units + (0 if retraction is None else retraction.n),
         )
         allowed = self.policy.view(part, now, told)
-        self._require_view_within_ledger(part, allowed)
+        _require_view_within_ledger(part, allowed)
         if ending is None:
             return self._deliver(part, position, allowed, retraction, now)
+        return self._deliver_cut_short(part, position, allowed, retraction, now)
+
+    def _deliver_cut_short(
+        self,
+        part: PartLedger,
+        position: Position,
+        allowed: View,
+        retraction: Retraction | None,
+        now: float,
+    ) -> Step:
+        """What the policy allows, and apart from it the rest."""
         chunks = Step([], position)
         if allowed.committed > position.at:
             allowed = View(allowed.committed, allowed.committed)
@@ -183,12 +197,6 @@ class Edition:
             retraction = None
         rest = self._deliver(part, chunks.position, _whole(part), retraction, now, cut_short=True)
         return Step(chunks.events + rest.events, rest.position, erased=chunks.erased + rest.erased)
-
-    def _require_view_within_ledger(self, part: PartLedger, view: View) -> None:
-        if view.committed > part.committed_length or view.shown > part.total_length:
-            raise LocalProtocolError(
-                f"{view} exceeds {part.committed_length} committed of {part.total_length}"
-            )
 
     def _compare(self, part: PartLedger, position: Position) -> tuple[Position, Retraction | None]:
         """Cut what no longer stands off the tail, and move what is committed now out of it."""
@@ -198,7 +206,7 @@ class Edition:
         sure = position.sure
         standing = common_prefix_length(told, part.text(sure, sure + len(told)))
         settled = min(standing, part.committed_length - sure)
-        sure_units = position.sure_units + units.length(told[:settled], self.unit)
+        sure_units = position.sure_units + self._length(told[:settled])
         tail = told[settled:standing]
         position = Position(
             position.part, position.at, position.at_units, sure + settled, sure_units, tail
@@ -207,8 +215,8 @@ class Edition:
             return position, None
         assert part.cause is not None, "the ledger explains every rewrite"
         return position, Retraction(
-            at=sure_units + units.length(tail, self.unit),
-            n=units.length(told[standing:], self.unit),
+            at=sure_units + self._length(tail),
+            n=self._length(told[standing:]),
             cause=part.cause,
         )
 
@@ -223,113 +231,102 @@ class Edition:
         cut_short: bool = False,
     ) -> Step:
         """From what the reader was told to what is allowed, never backwards."""
-        step = Step([], position, allowed.wake_at, 0 if retraction is None else retraction.n)
-        if allowed.committed > position.at:
-            self._commit(part, step, allowed.committed, retraction, now, cut_short)
-        elif retraction is not None:
-            step.events.append(
-                Retract(
+        events: list[ServerEvent] = []
+        at, at_units = position.at, position.at_units
+        sure, sure_units, tail = position.sure, position.sure_units, position.tail
+        committed, shown = allowed.committed, allowed.shown
+        if committed > at:
+            text = part.committed_text(at, committed)
+            tokens = self._tokens_between(part, at, committed) if self._tokens else None
+            events.append(
+                Commit(
                     stream=self.tag,
-                    t=self.time(now),
-                    at=retraction.at,
-                    n=retraction.n,
-                    cause=retraction.cause,
+                    t=self.time(now) if self._timing else None,
+                    at=at_units,
+                    text=text,
+                    retract=retraction,
+                    cut_short=cut_short,
+                    tokens=tokens,
                 )
             )
-        position = step.position
-        if allowed.shown > position.sure + len(position.tail):
-            self._show(part, step, allowed.shown, now)
-        return step
+            at, at_units = committed, at_units + self._length(text)
+            if at > sure:
+                # Beyond all that was shown: the tail is empty, or `_compare` would have settled
+                # more.
+                sure, sure_units = at, at_units
+        elif retraction is not None:
+            events.append(self._retract(retraction, now))
+        longest = 0
+        end = sure + len(tail)
+        if shown > end:
+            text = part.text(end, shown)
+            end_units = sure_units + self._length(tail)
+            events.append(self._tentative(part, end, end_units, text, (at_units, sure_units), now))
+            tail += text
+            longest = end_units + self._length(text) - at_units
+        if events:
+            position = Position(position.part, at, at_units, sure, sure_units, tail)
+        erased = 0 if retraction is None else retraction.n
+        return Step(events, position, allowed.wake_at, erased, longest)
 
-    def _commit(
+    def _retract(self, retraction: Retraction, now: float) -> Retract:
+        return Retract(
+            stream=self.tag,
+            t=self.time(now),
+            at=retraction.at,
+            n=retraction.n,
+            cause=retraction.cause,
+        )
+
+    def _tentative(
         self,
         part: PartLedger,
-        step: Step,
-        committed: int,
-        retraction: Retraction | None,
+        start: int,
+        start_units: int,
+        text: str,
+        told_units: tuple[int, int],
         now: float,
-        cut_short: bool,
-    ) -> None:
-        """Commit up to `committed`."""
-        before = step.position
-        at, at_units = before.at, before.at_units
-        text = part.committed_text(at, committed)
-        end_units = at_units + units.length(text, self.unit)
-        if committed > before.sure:
-            # Beyond all that was shown: the tail is empty, or `_compare` would have settled more.
-            step.position = Position(before.part, committed, end_units, committed, end_units)
-        else:
-            step.position = Position(
-                before.part, committed, end_units, before.sure, before.sure_units, before.tail
-            )
-        step.events.append(
-            Commit(
-                stream=self.tag,
-                t=self.time(now),
-                at=at_units,
-                text=text,
-                retract=retraction,
-                cut_short=cut_short,
-                tokens=self._tokens_between(part, at, committed, confidence=False),
-            )
-        )
-
-    def _show(self, part: PartLedger, step: Step, shown: int, now: float) -> None:
-        """Append text up to `shown` to the reader's tail."""
-        before = step.position
-        start = before.sure + len(before.tail)
-        start_units = before.sure_units + units.length(before.tail, self.unit)
-        text = part.text(start, shown)
-        step.position = Position(
-            before.part,
-            before.at,
-            before.at_units,
-            before.sure,
-            before.sure_units,
-            before.tail + text,
-        )
-        step.tail = start_units + units.length(text, self.unit) - before.at_units
-        step.events.append(
-            Tentative(
-                stream=self.tag,
-                t=self.time(now),
-                at=start_units,
-                text=text,
-                verified=self._verified_units(part, before, start, start_units, text),
-                confidence=part.tail_confidence(start, shown) if self._confidence else None,
-                tokens=self._tokens_between(part, start, shown, confidence=self._confidence),
-            )
-        )
-
-    def _verified_units(
-        self, part: PartLedger, before: Position, start: int, start_units: int, text: str
-    ) -> int | None:
-        """Up to where the tail is verified once `text` is appended to it; None where nothing of it
-        is, so that it begins at the watermark.
+    ) -> Tentative:
+        """Appends `text`, which begins at `start`, to the reader's tail. `told_units`: how far the
+        reader's text is committed, and sure.
         """
-        end = before.sure_units
+        stop = start + len(text)
+        at_units, verified = told_units
         if part.committed_length > start:
-            end = start_units + units.length(text[: part.committed_length - start], self.unit)
-        return end if end > before.at_units else None
+            verified = start_units + self._length(text[: part.committed_length - start])
+        tokens = None
+        if self._tokens:
+            tokens = self._tokens_between(part, start, stop, confidence=self._confidence)
+        return Tentative(
+            stream=self.tag,
+            t=self.time(now) if self._timing else None,
+            at=start_units,
+            text=text,
+            verified=verified if verified > at_units else None,
+            confidence=part.tail_confidence(start, stop) if self._confidence else None,
+            tokens=tokens,
+        )
 
     def _tokens_between(
-        self, part: PartLedger, start: int, stop: int, *, confidence: bool
+        self, part: PartLedger, start: int, stop: int, *, confidence: bool = False
     ) -> list[Token] | None:
-        """Tokens whose last code point lies in the text of one event; None unless asked for, and
-        where there are none.
-        """
-        if not self._tokens:
-            return None
+        """Tokens whose last code point lies in the text of one event; None where there are none."""
         tokens = [
             Token(
                 token.id,
-                units.length(part.text(end - token.n, end), self.unit),
+                self._length(part.text(end - token.n, end)),
                 token.logprob if self._logprobs else None,
                 token.confidence if confidence else None,
             )
             for token, end in part.tokens(start, stop)
         ]
         return tokens or None
+
+
+def _require_view_within_ledger(part: PartLedger, view: View) -> None:
+    committed = part.committed_length
+    if view.committed > committed or view.shown > committed + len(part.tail):
+        raise LocalProtocolError(f"{view} exceeds {committed} committed of {part.total_length}")
 
 
 def _whole(part: PartLedger) -> View:

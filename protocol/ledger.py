@@ -138,7 +138,8 @@ class PartLedger:
             canonical = text + tail
             self._require_explained_rewrite(canonical, cause)
             same = common_prefix_length(self.tail, canonical)
-        self._marks.commit(tokens, before, end, before + same)
+        if tokens or self.tail:
+            self._marks.commit(tokens, before, end, before + same)
         if same < len(self.tail):
             self.cause = cause
         self.tail = tail

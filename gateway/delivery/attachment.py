@@ -9,7 +9,7 @@ existed for this attachment.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from protocol import units
 from protocol.errors import ErrorCode, RequestError
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from protocol.ledger import Ledger
     from protocol.policy import Policy
     from protocol.sender import Sender
-
-T = TypeVar("T")
 
 
 class Attachment:
@@ -49,6 +47,10 @@ class Attachment:
         on_leave: Callable[[Attachment], None],
     ) -> None:
         """`ledger`: the one that `sender` reads. `on_leave` is called once."""
+        self.encoded = sender.edition.encoded
+        """`encoded(events, encode)` is `encode(events)`, of what was collected last; made once for
+        all attachments that were given the same events and whose transports encode alike.
+        """
         self.ack: tuple[int, int] | None = None
         """(part, offset) the reader says it has shown, spoken or accepted, in its own unit."""
         self._sender = sender
@@ -119,26 +121,21 @@ class Attachment:
         if self._left:
             return []
         sender, now = self._sender, self._clock.now()
-        events = self._pending
+        events: list[ServerEvent] = []
         if not sender.closed:
             self._taken_bytes = self._ledger.committed_bytes
-            owed = sender.advance(now)
-            events = events + owed if events else owed
-        self._pending = []
+            events = sender.advance(now)
+        if self._pending:
+            events, self._pending = self._pending + events, []
         if events:
             self._quiet_since = now
         elif not sender.closed and now >= self._quiet_since + self._heartbeat_s:
             self._quiet_since = now
             events = [sender.heartbeat()]
         self.closed = sender.closed
-        self._arm()
+        if self._timer is None or sender.wake_at is not None or sender.closed:
+            self._arm()  # else one stands that is early enough: heartbeats are only ever put off
         return events
-
-    def encoded(self, events: list[ServerEvent], encode: Callable[[list[ServerEvent]], T]) -> T:
-        """`encode(events)`, of what was collected last. Made once for all attachments to this
-        stream that were given the same events and are encoded alike.
-        """
-        return self._sender.edition.encoded(events, encode)
 
     def acknowledge(self, part: int, at: int) -> None:
         """The reader has shown, spoken or accepted text up to `at` (in its unit) of `part`.
@@ -187,8 +184,6 @@ class Attachment:
         which costs less than a new timer per event.
         """
         sender = self._sender
-        if self._timer is not None and sender.wake_at is None and not sender.closed:
-            return  # a heartbeat is never due earlier than it was
         due = self._quiet_since + self._heartbeat_s
         if sender.closed:
             due = self._clock.now() + self._stall_s

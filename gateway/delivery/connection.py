@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gateway.delivery.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from gateway.clock import Clock
     from protocol.events import ServerEvent
@@ -17,8 +17,9 @@ ABORT_EXTENSION = "wetink.abort"
 """ASGI scope extension: `{"abort": callable}` cuts the connection without waiting for its reader.
 `gateway/server.py` provides it; `close` would wait for a jammed peer to take what is buffered."""
 DIRECT_SEND = "wetink.direct_send"
-"""ASGI scope: `send` as it is before all middleware, for the bodies of event streams.
-`gateway/middleware.py` provides it."""
+"""ASGI scope: the server's own `send`, for bodies of event streams. `gateway/app.py` sets it."""
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -31,6 +32,10 @@ class Source(Protocol):
 
     def collect(self) -> list[ServerEvent]:
         """All that is owed to the client now, in order."""
+        ...
+
+    def encoded(self, events: list[ServerEvent], encode: Callable[[list[ServerEvent]], T]) -> T:
+        """`encode(events)`, of what was collected last."""
         ...
 
     def leave(self) -> None:
@@ -68,8 +73,8 @@ class Connection:
         if self._waiter is not None:
             self._release()
 
-    async def woken(self) -> list[Source]:
-        """Waits for the next that were woken; an empty list once nothing more will be.
+    async def woken(self) -> Collection[Source]:
+        """Waits for the next that were woken; none once nothing more will be.
 
         For one task at a time.
         """
@@ -81,8 +86,7 @@ class Connection:
                 self._waiter = None
         if self.closed:
             return []
-        woken = list(self._woken)
-        self._woken.clear()
+        woken, self._woken = self._woken, {}
         return woken
 
     async def write(self, sending: Awaitable[None]) -> None:

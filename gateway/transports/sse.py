@@ -39,13 +39,10 @@ class WetinkFraming:
 
     def __init__(self, retry_s: float) -> None:
         self._retry_ms = round(retry_s * 1000)
-        self._writer = sse.EventWriter()
+        self.encode = sse.EventWriter().encode
 
     def preamble(self) -> bytes:
         return sse.retry(self._retry_ms)
-
-    def encode(self, event: ServerEvent) -> bytes:
-        return self._writer.encode(event)
 
 
 class EventStream:
@@ -70,7 +67,8 @@ class EventStream:
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await self._send_events(scope.get(DIRECT_SEND, send))
+                # In a task of its own: an event would wake the whole stack of middleware otherwise.
+                await asyncio.create_task(self._send_events(scope.get(DIRECT_SEND, send)))
         finally:
             watch.cancel()
             with suppress(asyncio.CancelledError):
