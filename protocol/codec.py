@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_json_encoder = msgspec.json.Encoder()
-_msgpack_encoder = msgspec.msgpack.Encoder()
+encode_json: Callable[[ServerEvent | ClientMessage | GenerationRequest], bytes]
+encode_json = msgspec.json.Encoder().encode
+encode_msgpack: Callable[[ServerEvent | ClientMessage], bytes]
+encode_msgpack = msgspec.msgpack.Encoder().encode
 
 
 class _Tagged(msgspec.Struct, frozen=True):
@@ -41,14 +43,6 @@ _EVENT_TYPES = frozenset(
 MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
 """What msgspec raises for bytes that are no JSON or MessagePack at all. RecursionError: nesting."""
 _MESSAGE = "the message"
-
-
-def encode_json(message: ServerEvent | ClientMessage | GenerationRequest) -> bytes:
-    return _json_encoder.encode(message)
-
-
-def encode_msgpack(message: ServerEvent | ClientMessage) -> bytes:
-    return _msgpack_encoder.encode(message)
 
 
 def decode_event_json(data: bytes | str) -> ServerEvent | None:

@@ -162,16 +162,18 @@ class Sender:
 
     def _take(self, step: Step, now: float) -> None:
         """The reader is told what `step` says."""
-        position, stats = step.position, self._stats
-        committed = position.at_units - self._position.at_units
-        if committed:
-            stats.committed(committed, now)
+        self.wake_at = step.wake_at
+        before, position = self._position, step.position
+        if position is before:
+            return
+        self._position = position
+        stats = self._stats
+        if position.at_units > before.at_units:
+            stats.committed(position.at_units - before.at_units, now)
         if step.erased:
             stats.erased(step.erased)
         if step.tail:
             stats.shown(step.tail, now)
-        self._position = position
-        self.wake_at = step.wake_at
 
     def _finish_earlier_parts(self, now: float) -> list[ServerEvent]:
         """Up to the beginning of the stream's last part."""

@@ -70,8 +70,11 @@ class Connection:
     def wake(self, source: Source) -> None:
         """`source` may have something to say."""
         self._woken[source] = None
-        if self._waiter is not None:
-            self._release()
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():  # done: its task was cancelled
+                waiter.set_result(None)
 
     async def woken(self) -> Collection[Source]:
         """Waits for the next that were woken; none once nothing more will be.
@@ -115,5 +118,5 @@ class Connection:
 
     def _release(self) -> None:
         waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():  # done: the task was cancelled
+        if waiter is not None and not waiter.done():
             waiter.set_result(None)
