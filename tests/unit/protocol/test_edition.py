@@ -154,13 +154,16 @@ def test_events_of_a_shared_step_are_encoded_once() -> None:
 def test_events_of_one_reader_alone_are_encoded_for_it() -> None:
     ledger = Ledger()
     edition = edition_of(ledger, Everything())
-    first, second = readers_of(edition)
+    early, late = readers_of(edition)
     ledger.verify("a")
-    first.advance(1.0)
+    early.advance(1.0)
+    late.advance(2.0)
     ledger.finish("stop", Usage())
 
-    def encode(events: list[ServerEvent]) -> str:
-        return " ".join(type(event).__name__ for event in events)
+    def encode(events: list[ServerEvent]) -> float | None:
+        (finish,) = events
+        assert isinstance(finish, Finish)
+        return finish.stats.ttfv_ms
 
-    assert edition.encoded(first.advance(1.0), encode) == "Finish"
-    assert edition.encoded(second.advance(1.0), encode) == "Commit Finish"
+    assert edition.encoded(early.advance(3.0), encode) == 1000.0
+    assert edition.encoded(late.advance(3.0), encode) == 2000.0
