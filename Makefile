@@ -10,7 +10,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test test-heavy soak check model clean bench-engine bench-drafters bench-budget
+.PHONY: help setup serve test test-heavy soak check model clean bench-engine bench-drafters bench-budget bench-gateway
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
@@ -21,6 +21,7 @@ help:
 	@echo 'make bench-engine   Wetink and its peers side by side; the first run installs the peers (30 minutes)'
 	@echo 'make bench-drafters  speed and acceptance of every drafter, into docs/drafters.md (ARGS="--quick")'
 	@echo 'make bench-budget   retraction budgets, asked against measured; 8 minutes (ARGS="--quick")'
+	@echo 'make bench-gateway  what delivery costs, beside a bare Starlette and the LiteLLM proxy; 3 minutes (ARGS="--quick")'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
 	@echo 'make clean   remove what the targets above created here (not the model cache)'
 
@@ -49,6 +50,9 @@ bench-drafters: $(STAMPS)/engine model
 
 bench-budget: $(STAMPS)/engine model
 	@$(BIN)/python -m benchmarks.budget $(ARGS)
+
+bench-gateway: $(STAMPS)/engine
+	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 check: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/node
 	@scripts/check.sh $(BIN) clients/js
