@@ -120,10 +120,12 @@ class PartLedger:
 
     def draft(self, tail: str, tokens: Sequence[Token], cause: str | None) -> None:
         self._require_whole_code_points(tail)
-        self._require_explained_rewrite(tail, cause)
+        is_rewrite = not tail.startswith(self.tail)
+        if is_rewrite:
+            self._require_explained_rewrite(tail, cause)
         committed = self.committed_length
         self._marks.draft(tokens, committed, committed + len(tail))
-        if not tail.startswith(self.tail):
+        if is_rewrite:
             self.cause = cause
         self.tail = tail
 
@@ -136,8 +138,9 @@ class PartLedger:
         if tail or self.tail:
             self._require_whole_code_points(tail)
             canonical = text + tail
-            self._require_explained_rewrite(canonical, cause)
             same = common_prefix_length(self.tail, canonical)
+            if same < len(self.tail):
+                self._require_explained_rewrite(canonical, cause)
         if tokens or self.tail:
             self._marks.commit(tokens, before, end, before + same)
         if same < len(self.tail):
@@ -167,7 +170,7 @@ class PartLedger:
             raise LedgerError("whole_code_points", f"lone surrogate at {error.start}") from None
 
     def _require_explained_rewrite(self, canonical: str, cause: str | None) -> None:
-        if cause is None and not canonical.startswith(self.tail):
+        if cause is None:
             raise LedgerError(
                 "explained_rewrite", f"tail {self.tail!r} became {canonical!r} without a cause"
             )

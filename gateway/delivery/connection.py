@@ -66,6 +66,8 @@ class Connection:
         self._waiter: asyncio.Future[None] | None = None
         """Of the one task that writes; an `asyncio.Event` would keep a list of them."""
         self._finishing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Of its task, once it has waited; to ask for it is a system call before Python 3.12."""
 
     def wake(self, source: Source) -> None:
         """`source` may have something to say."""
@@ -82,7 +84,9 @@ class Connection:
         For one task at a time.
         """
         if not (self._woken or self.closed or self._finishing):
-            self._waiter = asyncio.get_running_loop().create_future()
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
