@@ -95,11 +95,15 @@ async def _in_turns(prepared: list[bytes]) -> AsyncGenerator[bytes]:
 
 async def _chunks(count: int) -> AsyncGenerator[bytes]:
     head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    chunk = {**head, "choices": [{"index": 0, "delta": {"content": WORD}, "finish_reason": None}]}
+    # Two words in turn: LiteLLM gives a stream up that says the same a hundred times.
+    pair = [
+        b"data: %b\n\n"
+        % msgspec.json.encode({**head, "choices": [{"index": 0, "delta": {"content": word}}]})
+        for word in (WORD, " target")
+    ]
     last = {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    frame = b"data: %b\n\n" % msgspec.json.encode(chunk)
-    for _ in range(count):
-        yield frame
+    for number in range(count):
+        yield pair[number % 2]
     yield b"data: %b\n\ndata: [DONE]\n\n" % msgspec.json.encode(last)
 
 
