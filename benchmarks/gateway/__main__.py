@@ -118,8 +118,9 @@ async def run(plan: Plan, *, with_peers: bool) -> Report:
         bare = servers.Bare("bare", SERVER_CORE)
         wetink = servers.Wetink("wetink", SERVER_CORE)
         turns = [
-            Turn(bars.BARE, bare, "hold"),
-            Turn(f"{bars.BARE}, a turn per frame", bare, "turns"),
+            Turn(bars.BARE_HOLD, bare, "hold"),
+            Turn(bars.BARE_RETRACT, bare, "retract"),
+            Turn(f"{bars.BARE_HOLD}, a turn per frame", bare, "hold turns"),
             Turn(bars.WETINK_HOLD, wetink, "hold"),
             Turn(bars.WETINK_RETRACT, wetink, "retract"),
         ]
@@ -131,7 +132,7 @@ async def run(plan: Plan, *, with_peers: bool) -> Report:
             paced["Wetink on Granian"] = servers.WetinkOnGranian("wetink-granian", SERVER_CORE)
             litellm = servers.LiteLlm("litellm", SERVER_CORE, upstream)
             turns += [
-                Turn(f"{bars.BARE} on Granian, a turn per frame", granian, "turns"),
+                Turn(f"{bars.BARE_HOLD} on Granian, a turn per frame", granian, "hold turns"),
                 Turn(bars.LITELLM, litellm, "hold"),
             ]
         every = [*paced.values(), *(turn.server for turn in turns)]

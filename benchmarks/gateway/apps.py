@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -47,12 +48,13 @@ def wetink() -> Starlette:
 
 
 def bare() -> Starlette:
-    """`/?count=N`: the frames of `hold` as one StreamingResponse; `&turns=1`: with a turn of the
+    """`/?kind=hold&count=N`: the frames of `hold`, or `retract`; `&turns=1`: with a turn of the
     event loop before each, as text that is not there yet has."""
 
     async def answer(request: Request) -> StreamingResponse:
-        prepared = _prepared(int(request.query_params["count"]))
-        generate = _in_turns if "turns" in request.query_params else _at_once
+        query = request.query_params
+        prepared = _prepared(query["kind"], int(query["count"]))
+        generate = _in_turns if "turns" in query else _at_once
         return StreamingResponse(generate(prepared), media_type=EVENT_STREAM)
 
     return Starlette(routes=[Route("/", answer), Route("/readyz", _ready)])
@@ -73,13 +75,9 @@ def upstream() -> Starlette:
     )
 
 
-_FRAMES: dict[int, list[bytes]] = {}
-
-
-def _prepared(count: int) -> list[bytes]:
-    if count not in _FRAMES:
-        _FRAMES[count] = frames(count)
-    return _FRAMES[count]
+@cache
+def _prepared(kind: str, count: int) -> list[bytes]:
+    return frames(count, kind)
 
 
 async def _at_once(prepared: list[bytes]) -> AsyncGenerator[bytes]:

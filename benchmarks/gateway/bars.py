@@ -15,7 +15,8 @@ SOCKETS = "one core, sockets"
 PACED = "100 streams × 50 frames/s"
 MEMORY = "memory"
 
-BARE = "bare Starlette"
+BARE_HOLD = "bare Starlette, frames of hold"
+BARE_RETRACT = "bare Starlette, frames of retract"
 WETINK_HOLD = "Wetink, hold"
 WETINK_RETRACT = "Wetink, retract"
 LITELLM = "LiteLLM proxy"
@@ -30,7 +31,11 @@ _LIMITS = (
     (PACED, P99, 5.0),
     (MEMORY, HELD, 50.0),
 )
-_RATIOS = ((WETINK_HOLD, BARE, 0.6), (WETINK_RETRACT, BARE, 0.6), (WETINK_HOLD, LITELLM, 5.0))
+_RATIOS = (
+    (WETINK_HOLD, BARE_HOLD, 0.6),
+    (WETINK_RETRACT, BARE_RETRACT, 0.6),
+    (WETINK_HOLD, LITELLM, 5.0),
+)
 
 
 def judge(report: Report) -> list[Bar]:

@@ -98,7 +98,8 @@ class Bare(Server):
         return [sys.executable, "-m", "benchmarks.gateway.apps", "bare", str(self.port)]
 
     def request(self, kind: str, count: int) -> bytes:
-        return load.get(f"/?count={count}" + ("&turns=1" if kind == "turns" else ""))
+        frames, _, turns = kind.partition(" ")
+        return load.get(f"/?kind={frames}&count={count}" + ("&turns=1" if turns else ""))
 
 
 class _OnGranian(Server):

@@ -15,9 +15,13 @@ from gateway.backends.base import (
     Sink,
     Verified,
 )
+from gateway.policies import SpecPolicy
 from protocol import sse
-from protocol.cursor import Cursor
-from protocol.events import Commit
+from protocol.edition import Edition
+from protocol.events import OffsetUnit
+from protocol.ledger import Ledger
+from protocol.requests import Hold, StreamRetract
+from protocol.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,15 +64,27 @@ def drafted(count: int) -> Iterator[BackendEvent]:
         yield verdicts[number // 2 % 2] if number % 2 else draft
 
 
-def frames(count: int) -> list[bytes]:
-    """The frames `verified` ends up as."""
-    return [
-        sse.encode(
-            Commit(at=number * len(WORD), text=WORD),
-            Cursor(EPOCH, 0, (number + 1) * len(WORD)),
-        )
-        for number in range(count)
-    ]
+def frames(count: int, kind: str = "hold") -> list[bytes]:
+    """The frames that `count` events of `kind`, "hold" or "retract", end up as: one for each."""
+    ledger = Ledger()
+    policy = SpecPolicy(StreamRetract() if kind == "retract" else Hold())
+    unit = OffsetUnit.CODEPOINT
+    sender = Sender(
+        Edition(ledger, policy, stream="s", epoch=EPOCH, model="m", unit=unit, started_at=0.0)
+    )
+    writer = sse.EventWriter()
+    writer.encode(sender.open())
+    made: list[bytes] = []
+    for event in drafted(count) if kind == "retract" else verified(count):
+        match event:
+            case Verified():
+                ledger.verify(event.text, event.tail, cause=event.cause)
+            case Drafted():
+                ledger.draft(event.tail)
+            case _:
+                raise AssertionError(event)
+        made.append(b"".join(map(writer.encode, sender.advance(0.0))))
+    return made
 
 
 def clock_text() -> str:
