@@ -233,6 +233,7 @@ class Ledger:
         self._require_not_ended()
         self.current.close()
         self.ending = Completed(reason, usage, steps)
+        self._hash()
         self.version += 1
 
     def fail(self, code: str, message: str, retryable: bool, cause: str = Cause.CANCELLED) -> None:
@@ -240,6 +241,7 @@ class Ledger:
         self._require_not_ended()
         self.current.drop_tail(cause)
         self.ending = Failed(code, message, retryable)
+        self._hash()
         self.version += 1
 
     @property
