@@ -15,6 +15,7 @@ from starlette.responses import Response
 from gateway.access import read_keys
 from gateway.access.access import are_keys_needed
 from gateway.access.hosts import Hosts
+from gateway.delivery.connection import DIRECT_SEND
 from gateway.errors import BackendError
 from gateway.middleware import BodyLimit, Doorkeeper, Gate
 from gateway.responses import error_response, refusal_response
@@ -29,11 +30,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from starlette.requests import Request
-    from starlette.types import Scope
+    from starlette.types import Receive, Scope, Send
 
     from gateway.backends.base import Backend
     from gateway.clock import Clock
     from gateway.config import GatewayConfig
+
+
+class Application(Starlette):
+    """Keeps the server's own `send` for event streams. What middleware does to an answer it does to
+    its head; to pass every event through all of it costs more than to make the event.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[DIRECT_SEND] = send
+        await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -58,7 +69,7 @@ def create_app(
 
     server = config.server
     keys_needed = are_keys_needed(config, read_keys(config.access))
-    return Starlette(
+    return Application(
         routes=[
             *streams.routes(),
             *ws.routes(),

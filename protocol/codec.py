@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_json_encoder = msgspec.json.Encoder()
-_msgpack_encoder = msgspec.msgpack.Encoder()
+encode_json: Callable[[ServerEvent | ClientMessage | GenerationRequest], bytes]
+encode_json = msgspec.json.Encoder().encode
+encode_msgpack: Callable[[ServerEvent | ClientMessage], bytes]
+encode_msgpack = msgspec.msgpack.Encoder().encode
 
 
 class _Tagged(msgspec.Struct, frozen=True):
@@ -45,14 +47,6 @@ MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
 _MESSAGE = "the message"
 _FLOAT_FOR_INT = re.compile(r"Expected `int( \| null)?`, got `float`")
 """How msgspec's message begins where the fraction is what it minds, even one of zero."""
-
-
-def encode_json(message: ServerEvent | ClientMessage | GenerationRequest) -> bytes:
-    return _json_encoder.encode(message)
-
-
-def encode_msgpack(message: ServerEvent | ClientMessage) -> bytes:
-    return _msgpack_encoder.encode(message)
 
 
 def decode_event_json(data: bytes | str) -> ServerEvent | None:

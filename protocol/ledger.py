@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Completed", "Ending", "Failed", "Ledger", "LedgerError", "PartLedger"]
 
 
+HASHED_TOGETHER = 64
+"""Commits; to hash each by itself costs more than to append it."""
+
+
 class Completed(msgspec.Struct, frozen=True):
     """The stream ended as it should; `steps` counts verification steps."""
 
@@ -116,29 +120,35 @@ class PartLedger:
 
     def draft(self, tail: str, tokens: Sequence[Token], cause: str | None) -> None:
         self._require_whole_code_points(tail)
-        self._require_explained_rewrite(tail, cause)
+        is_rewrite = not tail.startswith(self.tail)
+        if is_rewrite:
+            self._require_explained_rewrite(tail, cause)
         committed = self.committed_length
         self._marks.draft(tokens, committed, committed + len(tail))
-        if not tail.startswith(self.tail):
+        if is_rewrite:
             self.cause = cause
         self.tail = tail
 
-    def verify(self, text: str, tail: str, tokens: Sequence[Token], cause: str | None) -> bytes:
-        """Returns `text` as UTF-8."""
-        encoded = self._require_whole_code_points(text)
-        self._require_whole_code_points(tail)
-        canonical = text + tail
-        self._require_explained_rewrite(canonical, cause)
+    def verify(self, text: str, tail: str, tokens: Sequence[Token], cause: str | None) -> int:
+        """Returns the length of `text` in bytes."""
+        size = self._require_whole_code_points(text)
         before = self.committed_length
         end = before + len(text)
-        same = common_prefix_length(self.tail, canonical)
-        self._marks.commit(tokens, before, end, before + same)
+        same = 0
+        if tail or self.tail:
+            self._require_whole_code_points(tail)
+            canonical = text + tail
+            same = common_prefix_length(self.tail, canonical)
+            if same < len(self.tail):
+                self._require_explained_rewrite(canonical, cause)
+        if tokens or self.tail:
+            self._marks.commit(tokens, before, end, before + same)
         if same < len(self.tail):
             self.cause = cause
         self.tail = tail
         self._committed.append(text)
         self.committed_length = end
-        return encoded
+        return size
 
     def drop_tail(self, cause: str) -> None:
         if self.tail:
@@ -150,14 +160,17 @@ class PartLedger:
         self._require_empty_tail()
         self.complete = True
 
-    def _require_whole_code_points(self, text: str) -> bytes:
+    def _require_whole_code_points(self, text: str) -> int:
+        """Returns the length of `text` in bytes."""
+        if text.isascii():
+            return len(text)
         try:
-            return text.encode("utf-8")
+            return len(text.encode("utf-8"))
         except UnicodeEncodeError as error:
             raise LedgerError("whole_code_points", f"lone surrogate at {error.start}") from None
 
     def _require_explained_rewrite(self, canonical: str, cause: str | None) -> None:
-        if cause is None and not canonical.startswith(self.tail):
+        if cause is None:
             raise LedgerError(
                 "explained_rewrite", f"tail {self.tail!r} became {canonical!r} without a cause"
             )
@@ -174,14 +187,19 @@ class Ledger:
         self.parts = [PartLedger(0, PartKind.TEXT, None)]
         self.current = self.parts[0]
         self.ending: Ending | None = None
+        self.version = 0
+        """Another one after every change."""
         self.committed_bytes = 0
         """UTF-8 length of all committed text, all parts."""
         self._sha256 = hashlib.sha256()
+        self._unhashed: list[str] = []
+        """The last committed texts, which the digest does not hold yet."""
 
     def draft(self, tail: str, tokens: Sequence[Token] = (), cause: str | None = None) -> None:
         """The tail is now `tail`, and `tokens` are the tokens it is made of (or none)."""
         self._require_not_ended()
         self.current.draft(tail, tokens, cause)
+        self.version += 1
 
     def verify(
         self,
@@ -196,9 +214,11 @@ class Ledger:
         does not begin `text + tail`.
         """
         self._require_not_ended()
-        encoded = self.current.verify(text, tail, tokens, cause)
-        self.committed_bytes += len(encoded)
-        self._sha256.update(encoded)
+        self.committed_bytes += self.current.verify(text, tail, tokens, cause)
+        self._unhashed.append(text)
+        if len(self._unhashed) >= HASHED_TOGETHER:
+            self._hash()
+        self.version += 1
 
     def begin_part(self, kind: str, name: str | None = None) -> None:
         """The current part is complete and the next one begins."""
@@ -206,18 +226,23 @@ class Ledger:
         self.current.close()
         self.current = PartLedger(len(self.parts), kind, name)
         self.parts.append(self.current)
+        self.version += 1
 
     def finish(self, reason: str, usage: Usage, steps: int = 0) -> None:
         """The stream is complete."""
         self._require_not_ended()
         self.current.close()
         self.ending = Completed(reason, usage, steps)
+        self._hash()
+        self.version += 1
 
     def fail(self, code: str, message: str, retryable: bool, cause: str = Cause.CANCELLED) -> None:
         """The stream is given up: committed text stands, the tail is dropped with `cause`."""
         self._require_not_ended()
         self.current.drop_tail(cause)
         self.ending = Failed(code, message, retryable)
+        self._hash()
+        self.version += 1
 
     @property
     def held_bytes(self) -> int:
@@ -231,7 +256,12 @@ class Ledger:
 
     def digest(self) -> str:
         """Lower-case hex SHA-256 of the committed text of all parts, in order, as UTF-8."""
+        self._hash()
         return self._sha256.hexdigest()
+
+    def _hash(self) -> None:
+        self._sha256.update("".join(self._unhashed).encode("utf-8"))
+        self._unhashed.clear()
 
     def _require_not_ended(self) -> None:
         if self.ending is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from protocol.ledger import PartLedger
 
 
-class View(NamedTuple):
+class View(msgspec.Struct, frozen=True, gc=False):
     """How much of the current part a policy allows, in code points."""
 
     committed: int
@@ -19,7 +21,7 @@ class View(NamedTuple):
     """Ask again at this time of the clock (seconds) even if nothing has happened."""
 
 
-class Told(NamedTuple):
+class Told(msgspec.Struct, frozen=True, gc=False):
     """What a sender has told its reader on this attachment so far."""
 
     at: int
@@ -34,7 +36,7 @@ class Told(NamedTuple):
 
 
 class Policy(Protocol):
-    """One attachment's policy. Owns no I/O, timer or lock.
+    """The policy of one attachment, or of several that ask for the same. Owns no I/O, timer, lock.
 
     What it keeps between calls is a memo of positions already found and of what it saw become of
     drafts: asked again about the same ledger at the same time it says the same.
@@ -48,6 +50,14 @@ class Policy(Protocol):
     @property
     def wants_drafts(self) -> bool:
         """Whether this attachment may ever show text that is not committed."""
+        ...
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether one object may serve all readers of a stream that ask for this policy: what they
+        were told does not matter to it, and while the ledger stays as it is, it allows the same
+        until `wake_at`.
+        """
         ...
 
     def view(self, part: PartLedger, now: float, told: Told) -> View:

@@ -18,7 +18,9 @@ from protocol.events import (
     OffsetUnit,
     Open,
     Part,
+    Retract,
     ServerEvent,
+    Tentative,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class EventWriter:
     """
 
     def __init__(self) -> None:
-        self._unit = OffsetUnit.CODEPOINT
+        self._length = units.length_in(OffsetUnit.CODEPOINT)
         self._epoch = 0
         self._position = b""
         """Epoch and part of the next id, which most events leave as they are."""
@@ -73,9 +75,12 @@ class EventWriter:
     def encode(self, event: ServerEvent) -> bytes:
         match event:
             case Commit():
-                return self._at(event, event.at + units.length(event.text, self._unit))
+                end = event.at + self._length(event.text)
+                return b"id: %b%d\ndata: %b\n\n" % (self._position, end, encode_json(event))
+            case Tentative() | Retract():
+                return _frame(event, None)
             case Open():
-                self._unit = event.offsets
+                self._length = units.length_in(event.offsets)
                 self._epoch = event.epoch
                 self._begin(event.part)
                 return self._at(event, event.at)

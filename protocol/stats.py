@@ -34,12 +34,15 @@ class AttachmentStats:
         self.committed_units += n
         if self._first_committed is None:
             self._first_committed = now
-            self._seen(now)
+            if self._first_visible is None:
+                self._first_visible = now
 
     def shown(self, tail: int, now: float) -> None:
         """The tail is now `tail` long."""
-        self._longest_tail = max(self._longest_tail, tail)
-        self._seen(now)
+        if tail > self._longest_tail:
+            self._longest_tail = tail
+        if self._first_visible is None:
+            self._first_visible = now
 
     def report(self, usage: Usage, steps: int) -> Stats:
         return Stats(
@@ -54,10 +57,6 @@ class AttachmentStats:
             ),
             tokens_per_step=usage.completion_tokens / steps if steps else None,
         )
-
-    def _seen(self, now: float) -> None:
-        if self._first_visible is None:
-            self._first_visible = now
 
     def _since_start(self, moment: float | None) -> float | None:
         return None if moment is None else round((moment - self._started_at) * 1000, 3)

@@ -45,7 +45,7 @@ class AppendOnlyText:
     def append(self, text: str) -> None:
         self._open += text
         self.length += len(text)
-        if len(self._open) >= BLOCK_LENGTH:
+        if self.length - self._open_start >= BLOCK_LENGTH:
             self._blocks.append(self._open)
             self._starts.append(self._open_start)
             self._open = ""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from protocol.events import OffsetUnit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Looked up once: `length` runs several times per event and reader.
 _CODEPOINT = OffsetUnit.CODEPOINT
@@ -11,11 +16,22 @@ _UTF8 = OffsetUnit.UTF8
 
 def length(text: str, unit: OffsetUnit) -> int:
     """Length of `text` in `unit`."""
-    if unit is _CODEPOINT or text.isascii():
-        return len(text)
-    if unit is _UTF8:
-        return len(text.encode("utf-8"))
-    return len(text.encode("utf-16-le")) // 2
+    return length_in(unit)(text)
+
+
+def length_in(unit: OffsetUnit) -> Callable[[str], int]:
+    """`length` for one unit, to be kept where much is counted in it."""
+    if unit is _CODEPOINT:
+        return len
+    return _utf8_length if unit is _UTF8 else _utf16_length
+
+
+def _utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8"))
+
+
+def _utf16_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
 def index(text: str, offset: int, unit: OffsetUnit) -> int:

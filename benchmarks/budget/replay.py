@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.backends.base import Drafted, Finished, Verified
 from gateway.policies import SpecPolicy
+from protocol.edition import Edition
 from protocol.events import OffsetUnit, Usage
 from protocol.ledger import Ledger
 from protocol.receiver import Receiver
@@ -42,13 +43,15 @@ def read(recording: Recording, policy: PolicySpec) -> Reading:
     """
     ledger = Ledger()
     sender = Sender(
-        ledger,
-        SpecPolicy(policy),
-        stream="s",
-        epoch=1,
-        model="m",
-        unit=OffsetUnit.CODEPOINT,
-        started_at=0.0,
+        Edition(
+            ledger,
+            SpecPolicy(policy),
+            stream="s",
+            epoch=1,
+            model="m",
+            unit=OffsetUnit.CODEPOINT,
+            started_at=0.0,
+        )
     )
     receiver = Receiver(OffsetUnit.CODEPOINT)
     receiver.receive(sender.open())

@@ -47,6 +47,10 @@ class Attachment:
         on_leave: Callable[[Attachment], None],
     ) -> None:
         """`ledger`: the one that `sender` reads. `on_leave` is called once."""
+        self.encoded = sender.edition.encoded
+        """`encoded(events, encode)` is `encode(events)`, of what was collected last; made once for
+        all attachments that were given the same events and whose transports encode alike.
+        """
         self.ack: tuple[int, int] | None = None
         """(part, offset) the reader says it has shown, spoken or accepted, in its own unit."""
         self._sender = sender
@@ -59,6 +63,8 @@ class Attachment:
         self._unsent_bytes = unsent_bytes
         self._taken_bytes = ledger.committed_bytes
         self._quiet_since = clock.now()
+        self.closed = False
+        """Nothing more will come: after `finish` or `error`, or after `leave`."""
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._pending: list[ServerEvent] = []
@@ -73,11 +79,6 @@ class Attachment:
     def unit(self) -> OffsetUnit:
         """What its offsets are counted in."""
         return self._sender.unit
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more will come: after `finish` or `error`, or after `leave`."""
-        return self._left or (self._sender.closed and not self._pending)
 
     @property
     def cursor(self) -> Cursor:
@@ -96,14 +97,15 @@ class Attachment:
 
     def notify(self) -> None:
         """The ledger changed. Called for every backend event, so it must cost next to nothing."""
-        if self._connection.stuck_since is not None and self._is_too_slow():
+        connection = self._connection
+        if connection.stuck_since is not None and self._is_too_slow():
             self.fail(
                 ErrorCode.SLOW_READER,
                 f"more than {self._unsent_bytes} bytes of committed text are waiting for this "
                 "reader; go on from the last cursor",
                 retryable=True,
             )
-        self._connection.wake(self)
+        connection.wake(self)
 
     def fail(self, code: ErrorCode, message: str, *, retryable: bool) -> None:
         """Ends this attachment; the stream goes on."""
@@ -112,20 +114,27 @@ class Attachment:
             self._connection.wake(self)
 
     def collect(self) -> list[ServerEvent]:
-        """All that is owed now, in order; a heartbeat after a long silence; else nothing."""
+        """All that is owed now, in order; a heartbeat after a long silence; else nothing.
+
+        Other attachments may be given the same list: not to be changed.
+        """
         if self._left:
             return []
-        now = self._clock.now()
-        events, self._pending = self._pending, []
-        if not self._sender.closed:
+        sender, now = self._sender, self._clock.now()
+        events: list[ServerEvent] = []
+        if not sender.closed:
             self._taken_bytes = self._ledger.committed_bytes
-            events += self._sender.advance(now)
+            events = sender.advance(now)
+        if self._pending:
+            events, self._pending = self._pending + events, []
         if events:
             self._quiet_since = now
-        elif not self._sender.closed and now >= self._quiet_since + self._heartbeat_s:
+        elif not sender.closed and now >= self._quiet_since + self._heartbeat_s:
             self._quiet_since = now
-            events.append(self._sender.heartbeat())
-        self._arm()
+            events = [sender.heartbeat()]
+        self.closed = sender.closed
+        if self._timer is None or sender.wake_at is not None or sender.closed:
+            self._arm()  # else one stands that is early enough: heartbeats are only ever put off
         return events
 
     def acknowledge(self, part: int, at: int) -> None:
@@ -145,7 +154,7 @@ class Attachment:
     def leave(self) -> None:
         """The reader is gone. Idempotent; every attachment ends with it."""
         if not self._left:
-            self._left = True
+            self._left = self.closed = True
             self._gone.set()
             self._disarm()
             self._on_leave(self)
@@ -174,11 +183,12 @@ class Attachment:
         A timer that stands earlier than needed is left alone: it finds nothing and arms the next,
         which costs less than a new timer per event.
         """
+        sender = self._sender
         due = self._quiet_since + self._heartbeat_s
-        if self._sender.closed:
+        if sender.closed:
             due = self._clock.now() + self._stall_s
-        elif self._sender.wake_at is not None:
-            due = min(due, self._sender.wake_at)
+        elif sender.wake_at is not None:
+            due = min(due, sender.wake_at)
         if self._timer is None or due < self._timer_at:
             self._set_timer(due)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gateway.access import Principal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from gateway.clock import Clock
     from protocol.events import ServerEvent
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 ABORT_EXTENSION = "wetink.abort"
 """ASGI scope extension: `{"abort": callable}` cuts the connection without waiting for its reader.
 `gateway/server.py` provides it; `close` would wait for a jammed peer to take what is buffered."""
+DIRECT_SEND = "wetink.direct_send"
+"""ASGI scope: the server's own `send`, for bodies of event streams. `gateway/app.py` sets it."""
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -28,6 +32,10 @@ class Source(Protocol):
 
     def collect(self) -> list[ServerEvent]:
         """All that is owed to the client now, in order."""
+        ...
+
+    def encoded(self, events: list[ServerEvent], encode: Callable[[list[ServerEvent]], T]) -> T:
+        """`encode(events)`, of what was collected last."""
         ...
 
     def leave(self) -> None:
@@ -58,28 +66,34 @@ class Connection:
         self._waiter: asyncio.Future[None] | None = None
         """Of the one task that writes; an `asyncio.Event` would keep a list of them."""
         self._finishing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Of its task, once it has waited; to ask for it is a system call before Python 3.12."""
 
     def wake(self, source: Source) -> None:
         """`source` may have something to say."""
         self._woken[source] = None
-        if self._waiter is not None:
-            self._release()
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():  # done: its task was cancelled
+                waiter.set_result(None)
 
-    async def woken(self) -> list[Source]:
-        """Waits for the next that were woken; an empty list once nothing more will be.
+    async def woken(self) -> Collection[Source]:
+        """Waits for the next that were woken; none once nothing more will be.
 
         For one task at a time.
         """
-        while not (self._woken or self.closed or self._finishing):
-            self._waiter = asyncio.get_running_loop().create_future()
+        if not (self._woken or self.closed or self._finishing):
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
         if self.closed:
             return []
-        woken = list(self._woken)
-        self._woken.clear()
+        woken, self._woken = self._woken, {}
         return woken
 
     async def write(self, sending: Awaitable[None]) -> None:
@@ -107,5 +121,6 @@ class Connection:
             self._abort()
 
     def _release(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

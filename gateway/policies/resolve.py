@@ -128,7 +128,7 @@ def describe_policy(spec: PolicySpec) -> dict[str, object]:
 
 
 class SpecPolicy:
-    """A policy object for one attachment, after a spec: fresh state for each part.
+    """A policy object after a spec: fresh state for each part.
 
     Arguments of tool calls are held until verified whatever was chosen for the text: half a call
     helps nobody.
@@ -161,9 +161,19 @@ class SpecPolicy:
             case Chunk(tail=tail):
                 return tail
 
+    @property
+    def is_shareable(self) -> bool:
+        """A budget is an account of what one reader was told."""
+        return self._budget is None
+
     def view(self, part: PartLedger, now: float, told: Told) -> View:
         try:
-            return self._view(part, now, told)
+            if part.index != self._part:
+                self._part = part.index
+                self._current = self._for_kind(part.kind)
+            if self._budget is not None:
+                self._budget.weigh(part, told)
+            return self._current.view(part, now)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a library in Rust is no Exception
@@ -172,14 +182,6 @@ class SpecPolicy:
                 f"the policy {self._described['kind']} failed on this text; the stream goes on, "
                 "attach with another policy"
             ) from error
-
-    def _view(self, part: PartLedger, now: float, told: Told) -> View:
-        if part.index != self._part:
-            self._part = part.index
-            self._current = self._for_kind(part.kind)
-        if self._budget is not None:
-            self._budget.weigh(part, told)
-        return self._current.view(part, now)
 
     def _for_kind(self, kind: str) -> PartPolicy:
         if kind == PartKind.TOOL_CALL:

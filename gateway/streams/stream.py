@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
+from weakref import WeakValueDictionary
 
 from gateway.backends.base import Drafted, Failed, Finished, PartBegins, TokenCounts, Verified
 from gateway.delivery import Attachment
 from gateway.policies import SpecPolicy
+from protocol.edition import Edition
 from protocol.errors import ErrorCode, LedgerError, RequestError
 from protocol.events import Cause, FinishReason, OffsetUnit, Usage
 from protocol.ledger import Completed, Ledger
@@ -29,6 +31,16 @@ logger = logging.getLogger("wetink.streams")
 
 TOKEN_ITEMS = frozenset({"tokens", "logprobs"})
 """Items of `include` that need to know which token stands where."""
+
+
+class _Terms(NamedTuple):
+    """What attachments that share an edition have asked for alike."""
+
+    policy: PolicySpec
+    unit: OffsetUnit
+    include: frozenset[IncludeItem]
+    multiplexed: bool
+    encoding: str
 
 
 class Stream:
@@ -79,6 +91,8 @@ class Stream:
         self._drafts_wanted = want_drafts
         """What the backend knows of that."""
         self._grace: Timer | None = None
+        self._editions: WeakValueDictionary[_Terms, Edition] = WeakValueDictionary()
+        """Those that can be shared, for as long as somebody reads them."""
 
     @property
     def ended(self) -> bool:
@@ -96,7 +110,7 @@ class Stream:
         """The backend's sink. Never raises: a backend that breaks the ledger's rules loses the
         stream, not the gateway.
         """
-        if self.ended:
+        if self.ledger.ending is not None:
             return
         try:
             self._apply(event)
@@ -131,35 +145,23 @@ class Stream:
         unit: OffsetUnit = OffsetUnit.CODEPOINT,
         include: Iterable[IncludeItem] = (),
         multiplexed: bool = False,
+        encoding: str = "sse",
         ref: str | None = None,
     ) -> Attachment:
         """Raises RequestError when the cursor does not fit, or too many are attached already, to
         this stream or by this client.
 
         `multiplexed`: every event names the stream, as one connection carries several.
+        `encoding`: what the transport makes of events; what is encoded alike is encoded once.
         """
         most = self._limits.attachments_per_stream
         if len(self.attachments) >= most:
             raise RequestError(
                 ErrorCode.OVERLOADED, f"this stream is being read {most} times already"
             )
-        policy = SpecPolicy(spec, unit)
-        sender = Sender(
-            self.ledger,
-            policy,
-            stream=self.id,
-            epoch=self.epoch,
-            model=self.model,
-            unit=unit,
-            seed=self.seed,
-            include=tuple(include),
-            ref=ref,
-            started_at=self._started_at,
-            multiplexed=multiplexed,
-            degraded=self.degraded,
-        )
+        terms = _Terms(spec, unit, frozenset(include), multiplexed, encoding)
         attachment = Attachment(
-            sender,
+            Sender(self._edition(terms), ref=ref),
             self.ledger,
             self._clock,
             connection,
@@ -176,8 +178,29 @@ class Stream:
         self.attachments.append(attachment)
         self._tokens_wanted = self._tokens_wanted or bool(TOKEN_ITEMS.intersection(include))
         self._cancel_grace()
-        self._count_wanting_drafts(+1 if policy.wants_drafts else 0)
+        self._count_wanting_drafts(+1 if attachment.policy.wants_drafts else 0)
         return attachment
+
+    def _edition(self, terms: _Terms) -> Edition:
+        """The one that attachments of these terms have in common; else one of its own."""
+        edition = self._editions.get(terms)
+        if edition is None:
+            edition = Edition(
+                self.ledger,
+                SpecPolicy(terms.policy, terms.unit),
+                stream=self.id,
+                epoch=self.epoch,
+                model=self.model,
+                unit=terms.unit,
+                seed=self.seed,
+                include=terms.include,
+                started_at=self._started_at,
+                multiplexed=terms.multiplexed,
+                degraded=self.degraded,
+            )
+            if edition.is_shareable:
+                self._editions[terms] = edition
+        return edition
 
     def begin_grace(self) -> None:
         """Nobody reads: after the grace period the generation is cancelled."""
@@ -209,7 +232,7 @@ class Stream:
     def _spread(self) -> None:
         for attachment in self.attachments:
             attachment.notify()
-        if self.ended:
+        if self.ledger.ending is not None:
             self._cancel_grace()
             if not self._tokens_wanted:
                 self.ledger.forget_tokens()

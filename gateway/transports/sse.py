@@ -6,12 +6,11 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.delivery.connection import DIRECT_SEND
 from protocol import sse
 from protocol.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.types import Receive, Scope, Send
 
     from gateway.delivery import Attachment, Connection
@@ -40,13 +39,10 @@ class WetinkFraming:
 
     def __init__(self, retry_s: float) -> None:
         self._retry_ms = round(retry_s * 1000)
-        self._writer = sse.EventWriter()
+        self.encode = sse.EventWriter().encode
 
     def preamble(self) -> bytes:
         return sse.retry(self._retry_ms)
-
-    def encode(self, event: ServerEvent) -> bytes:
-        return self._writer.encode(event)
 
 
 class EventStream:
@@ -71,7 +67,8 @@ class EventStream:
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await self._send_events(send)
+                # In a task of its own: an event would wake the whole stack of middleware otherwise.
+                await asyncio.create_task(self._send_events(scope.get(DIRECT_SEND, send)))
         finally:
             watch.cancel()
             with suppress(asyncio.CancelledError):
@@ -85,17 +82,18 @@ class EventStream:
             events = attachment.collect()
             if not events:
                 continue
-            body = head + b"".join(self._frames(events))
-            head = b""
+            body = attachment.encoded(events, self._encode)
             message = {
                 "type": "http.response.body",
-                "body": body,
+                "body": head + body if head else body,
                 "more_body": not attachment.closed,
             }
+            head = b""
             await connection.write(send(message))
 
-    def _frames(self, events: list[ServerEvent]) -> Iterator[bytes]:
-        return map(self._framing.encode, events)
+    def _encode(self, events: list[ServerEvent]) -> bytes:
+        encode = self._framing.encode
+        return encode(events[0]) if len(events) == 1 else b"".join(map(encode, events))
 
 
 async def watch_disconnect(receive: Receive, connection: Connection) -> None:

@@ -183,13 +183,16 @@ class _Socket:
     async def _write(self) -> None:
         while woken := await self._connection.woken():
             for attachment in woken:
-                for event in attachment.collect():
-                    await self._connection.write(self._send(event))
+                events = attachment.collect()
+                for encoded in attachment.encoded(events, self._encode):
+                    await self._connection.write(self._send(encoded))
                 if attachment.closed:
                     attachment.leave()
 
-    async def _send(self, event: ServerEvent) -> None:
-        encoded = self._codec.encode(event)
+    def _encode(self, events: list[ServerEvent]) -> list[str | bytes]:
+        return [self._codec.encode(event) for event in events]
+
+    async def _send(self, encoded: str | bytes) -> None:
         await self._websocket.send({"type": "websocket.send", self._codec.field: encoded})
 
     async def _handle(self, message: ClientMessage) -> None:
@@ -248,6 +251,7 @@ class _Socket:
                 unit=request.offsets,
                 include=request.include,
                 multiplexed=True,
+                encoding=self._codec.field,
                 ref=message.ref,
             )
         except RequestError:
@@ -277,6 +281,7 @@ class _Socket:
             unit=message.offsets,
             include=message.include,
             multiplexed=True,
+            encoding=self._codec.field,
             ref=message.ref,
         )
         self._attached[message.ref] = _Attached(stream, attachment)
@@ -325,16 +330,15 @@ class _Socket:
 
     async def _refuse(self, error: RequestError | BackendError, ref: str | None) -> None:
         """Answers a message that cannot be served; the connection lives on."""
-        await self._send(
-            Error(
-                code=error.code.value,
-                message=error.message,
-                param=getattr(error, "param", None),
-                retryable=error.code in RETRYABLE,
-                at=0,
-                ref=ref,
-            )
+        event = Error(
+            code=error.code.value,
+            message=error.message,
+            param=getattr(error, "param", None),
+            retryable=error.code in RETRYABLE,
+            at=0,
+            ref=ref,
         )
+        await self._send(self._codec.encode(event))
 
 
 def _wrong_frame(codec: _Codec) -> RequestError:

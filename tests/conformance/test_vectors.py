@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from protocol import codec, cursor, units
+from protocol.edition import Edition
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.ledger import Ledger, PartLedger
 from protocol.policy import Told, View
@@ -178,6 +179,8 @@ class GivenPolicy:
 
     wants_drafts = True
 
+    is_shareable = False
+
     def __init__(self) -> None:
         self.described: dict[str, object] = {"kind": "x"}
         self.given: tuple[int, int] | str = "all"
@@ -207,14 +210,16 @@ def test_sender_sends_exactly_the_expected_events(case: SenderCase) -> None:
     ledger = Ledger()
     policy = GivenPolicy()
     sender = Sender(
-        ledger,
-        policy,
-        stream="s1",
-        epoch=7,
-        model="m",
-        unit=case.offsets,
-        include=case.include,
-        started_at=0.0,
+        Edition(
+            ledger,
+            policy,
+            stream="s1",
+            epoch=7,
+            model="m",
+            unit=case.offsets,
+            include=case.include,
+            started_at=0.0,
+        )
     )
     for step in case.steps:
         match step:

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.policies import SpecPolicy
 from protocol import codec, cursor, units
+from protocol.edition import Edition
 from protocol.events import (
     Commit,
     Error,
@@ -35,8 +36,14 @@ class Delivery:
     """Sender, SSE bytes, parser and receiver; `cut` breaks the line and resumes."""
 
     def __init__(
-        self, ledger: Ledger, policy: PolicySpec, unit: OffsetUnit, include: list[IncludeItem]
+        self,
+        ledger: Ledger,
+        policy: PolicySpec,
+        unit: OffsetUnit,
+        include: list[IncludeItem],
+        edition: Edition | None = None,
     ) -> None:
+        """`edition`: one that others read too, for every attachment; None: always a new one."""
         self.ledger = ledger
         self.unit = unit
         self.include = include
@@ -44,25 +51,20 @@ class Delivery:
         self.witness = Witness(self.receiver)
         self.finish: Finish | None = None
         self._bytes = bytearray()
+        self._edition = edition
         self.attach(policy)
 
     def attach(self, policy: PolicySpec) -> None:
         """A new attachment, from the reader's cursor on."""
-        self.policy = SpecPolicy(policy, self.unit)
         self.spec = policy
         self.parser = SSEParser()
         self._writer = EventWriter()
         self._bytes.clear()
         self.witness.begin()
         self.sender = Sender(
-            self.ledger,
-            self.policy,
-            stream="s1",
-            epoch=7,
-            model="m",
-            unit=self.unit,
-            include=self.include,
-            started_at=0.0,
+            edition_of(self.ledger, policy, self.unit, self.include)
+            if self._edition is None
+            else self._edition
         )
         position = self.receiver.cursor
         first = self.sender.open(None if position is None else cursor.parse(position))
@@ -153,6 +155,21 @@ class Delivery:
         ]
         if self.finish is not None:
             assert self.finish.stats == self.witness.stats_of(self.finish, self.unit)
+
+
+def edition_of(
+    ledger: Ledger, policy: PolicySpec, unit: OffsetUnit, include: list[IncludeItem]
+) -> Edition:
+    return Edition(
+        ledger,
+        SpecPolicy(policy, unit),
+        stream="s1",
+        epoch=7,
+        model="m",
+        unit=unit,
+        include=include,
+        started_at=0.0,
+    )
 
 
 class Witness:

@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from protocol.ledger import Ledger
 from tests.conformance import steps
-from tests.property.delivery import Delivery
+from tests.property.delivery import Delivery, edition_of
 from tests.property.traces import includes, offset_units, patient, policies, traces
 
 if TYPE_CHECKING:
@@ -61,6 +61,36 @@ def test_reader_ends_with_the_committed_text_whatever_happens(
     while delivery.under_way:
         delivery.carry(data.draw(st.integers(1, delivery.under_way)))
     delivery.check_end()
+
+
+@settings(patient, max_examples=60)
+@given(trace=traces(), policy=policies, unit=offset_units, include=includes, data=st.data())
+def test_readers_of_one_edition_end_with_the_same_text_whoever_lags(
+    trace: list[LedgerStep],
+    policy: PolicySpec,
+    unit: OffsetUnit,
+    include: list[IncludeItem],
+    data: st.DataObject,
+) -> None:
+    ledger = Ledger()
+    edition = edition_of(ledger, policy, unit, include)
+    assume(edition.is_shareable)
+    readers = [Delivery(ledger, policy, unit, include, edition) for _ in range(3)]
+    for now, step in enumerate(trace):
+        steps.apply(step, ledger)
+        for reader in readers:
+            match data.draw(st.sampled_from(("pull", "pull", "lag", "cut"))):
+                case "pull":
+                    reader.pull(float(now))
+                    reader.carry(reader.under_way)
+                case "cut":
+                    reader.cut(policy)
+                case _:
+                    pass
+    for reader in readers:
+        reader.pull(float(len(trace)))
+        reader.carry(reader.under_way)
+        reader.check_end()
 
 
 @settings(patient, max_examples=60)

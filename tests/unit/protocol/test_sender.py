@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from protocol.cursor import Cursor, Mark
+from protocol.edition import Edition
 from protocol.errors import ErrorCode, LocalProtocolError, PolicyError, RequestError
 from protocol.events import (
     Commit,
@@ -40,6 +41,7 @@ class AsTheTestSays:
     """A policy that allows what the test says."""
 
     wants_drafts = True
+    is_shareable = False
 
     def __init__(self) -> None:
         self.described: dict[str, object] = {"kind": "retract"}
@@ -50,9 +52,8 @@ class AsTheTestSays:
 
 
 class ToldSender(Sender):
-    policy: AsTheTestSays
-
     def pull(self, view: Callable[[PartLedger], View], now: float) -> list[ServerEvent]:
+        assert isinstance(self.policy, AsTheTestSays)
         self.policy.allow = view
         return self.advance(now)
 
@@ -64,7 +65,7 @@ def attached(
     multiplexed: bool = False,
     include: tuple[IncludeItem, ...] = (),
 ) -> ToldSender:
-    return ToldSender(
+    edition = Edition(
         ledger,
         AsTheTestSays(),
         stream="s1",
@@ -74,9 +75,9 @@ def attached(
         started_at=10.0,
         seed=42,
         include=include,
-        ref="a",
         multiplexed=multiplexed,
     )
+    return ToldSender(edition, ref="a")
 
 
 def opened(ledger: Ledger, *, multiplexed: bool = False) -> ToldSender:

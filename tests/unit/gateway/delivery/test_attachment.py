@@ -10,7 +10,7 @@ from gateway.config import DeliveryConfig, LimitsConfig
 from gateway.delivery import Connection
 from gateway.streams import StreamRegistry
 from protocol.errors import ErrorCode, RequestError
-from protocol.events import Commit, Error, Finish, Heartbeat, Open, Tentative
+from protocol.events import Commit, Error, Finish, Heartbeat, OffsetUnit, Open, Tentative
 from protocol.requests import Chunk, GenerationRequest, Hold, PolicySpec, StreamRetract
 from tests.unit.gateway.doubles import FakeClock, HandBackend
 
@@ -221,3 +221,30 @@ def finish_write(writing: Coroutine[Any, Any, None]) -> None:
     """The stuck write ends after all."""
     with pytest.raises(StopIteration):
         writing.send(None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "unit", "shared"),
+    [
+        (Hold(), OffsetUnit.CODEPOINT, True),
+        (Hold(), OffsetUnit.UTF8, False),
+        (StreamRetract(), OffsetUnit.CODEPOINT, False),
+    ],
+)
+async def test_attachments_of_the_same_terms_are_given_the_same_events(
+    reading: Reading, spec: PolicySpec, unit: OffsetUnit, shared: bool
+) -> None:
+    stream, attachment = await reading.start(Hold())
+    other = stream.attach(spec, unit=unit, connection=reading.connection)
+    other.collect()
+    reading.backend.say(Verified("x"))
+    events = attachment.collect()
+    assert other.collect() == events
+    reading.backend.say(Verified("y"))
+    assert (attachment.collect() is other.collect()) is shared
+
+
+async def test_attachments_with_a_budget_keep_an_account_each(reading: Reading) -> None:
+    stream, attachment = await reading.start(StreamRetract(budget=0.05))
+    other = stream.attach(StreamRetract(budget=0.05), connection=reading.connection)
+    assert attachment.policy is not other.policy

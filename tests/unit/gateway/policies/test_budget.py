@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.policies import SpecPolicy
 from protocol.cursor import Cursor
+from protocol.edition import Edition
 from protocol.events import Commit, OffsetUnit, Retract, Tentative, Token
 from protocol.ledger import Ledger
 from protocol.policy import Told
@@ -32,13 +33,15 @@ class Reader:
         self.budget = 1.0 if budget is None else budget
         spec = StreamRetract(budget=budget, max_tail=max_tail)
         self.sender = Sender(
-            ledger,
-            SpecPolicy(spec),
-            stream="s",
-            epoch=1,
-            model="m",
-            unit=OffsetUnit.CODEPOINT,
-            started_at=0.0,
+            Edition(
+                ledger,
+                SpecPolicy(spec),
+                stream="s",
+                epoch=1,
+                model="m",
+                unit=OffsetUnit.CODEPOINT,
+                started_at=0.0,
+            )
         )
         self.sender.open(None if at is None else Cursor(1, 0, at))
         self.committed = self.erased = self.shown = self.tail = self.longest = 0

@@ -1,0 +1,1 @@
+"""What delivery costs, with and without sockets, beside a bare Starlette of the same frames."""
