@@ -36,6 +36,7 @@ from engine.frames import (
     Cancel,
     Fatal,
     FromEngine,
+    Load,
     Loading,
     Ping,
     Pong,
@@ -46,6 +47,7 @@ from engine.frames import (
     ToEngine,
     WantDrafts,
 )
+from engine.logs import log_to_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -75,6 +77,7 @@ class EngineLike(Protocol):
     def info(self) -> Ready: ...
     @property
     def has_work(self) -> bool: ...
+    def load(self) -> Load: ...
     def encode(self, start: Start) -> Encoded: ...
     def add(self, start: Start, encoded: Encoded) -> Accepted: ...
     def cancel(self, stream: str) -> None: ...
@@ -127,6 +130,8 @@ class _Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self.work = _Work()
+        self.load: Callable[[], Load] = Load
+        """What pings are answered with; set once there is an engine."""
         self._socket = sock
         self._buffer = bytearray()
         self._sending = threading.Lock()
@@ -190,7 +195,7 @@ class _Link:
                     raise EngineError(f"a frame of {size} bytes is over the limit")
                 frame = _decoder.decode(file.read(size))
                 if isinstance(frame, Ping):
-                    self.send(Pong(self.work.busy_s()))
+                    self.send(Pong(self.work.busy_s(), self.load()))
                 else:
                     self._inbox.put(frame)
 
@@ -200,6 +205,7 @@ def serve(sock: socket.socket, config: str, make_engine: EngineMaker) -> int:
     link = _Link(sock)
     try:
         engine = make_engine(decode_config(config), link.progress)
+        link.load = engine.load
         link.send(engine.info())
         try:
             _run(engine, link)
@@ -305,7 +311,7 @@ class _Intake:
         except (EngineError, GatewayGoneError, MemoryError):
             raise  # not this request's fault: the process cannot go on
         except Exception as error:
-            log.exception("stream %s could not be started", start.stream)
+            log.exception("a stream could not be started", extra={"stream": start.stream})
             message = f"the engine could not start this request: {type(error).__name__}"
             self._link.send(Rejected(start.stream, "internal", message, None))
 
@@ -360,11 +366,7 @@ def main() -> int:
     parser.add_argument("--socket", required=True, help="the gateway's unix socket")
     parser.add_argument("--config", default="{}", help="EngineConfig as JSON")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    log_to_gateway()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Read when torch loads. By default its threads spin for milliseconds while they wait for one
     # another, which makes a step twenty times as long as soon as anything else, such as our own

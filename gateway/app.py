@@ -12,10 +12,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from gateway import request_ids
 from gateway.errors import BackendError
 from gateway.middleware import BodyLimit, Doorkeeper, allowed_hosts_for
 from gateway.responses import error_response, refusal_response
 from gateway.service import Gateway
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.texts import TextLog
 from gateway.transports import documents, status, streams, ws
 from gateway.transports.openai import routes as openai
 from gateway.transports.requests import LAST_EVENT_ID
@@ -37,13 +40,16 @@ def create_app(
     """`backend` is started when the application is, and stopped with it.
 
     `make_clock` is called on the event loop; None: the loop's own clock. The `Gateway` is
-    `app.state.gateway` once the application has started.
+    `app.state.gateway` once the application has started; `app.state.metrics` what `/metrics` tells.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         gateway = Gateway(config, backend, make_clock() if make_clock else None)
         app.state.gateway = gateway
+        app.state.metrics.watch(gateway)
+        if config.log.texts:
+            gateway.streams.observers.append(TextLog())
         gateway.start()
         try:
             yield
@@ -51,12 +57,12 @@ def create_app(
             await gateway.stop()
 
     server = config.server
-    return Starlette(
+    app = Starlette(
         routes=[
             *streams.routes(),
             *ws.routes(),
             *openai.routes(),
-            *status.routes(),
+            *status.routes(metrics=config.telemetry.metrics),
             *documents.routes(),
         ],
         lifespan=lifespan,
@@ -65,8 +71,10 @@ def create_app(
                 CORSMiddleware,
                 allow_origins=server.allowed_origins,
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Content-Type", LAST_EVENT_ID, "Authorization"],
-                expose_headers=["Location", "Content-Location", "Retry-After"],
+                allow_headers=["Content-Type", LAST_EVENT_ID, "Authorization", request_ids.HEADER],
+                expose_headers=[
+                    *("Location", "Content-Location", "Retry-After", request_ids.HEADER)
+                ],
             ),
             Middleware(
                 Doorkeeper,
@@ -83,6 +91,8 @@ def create_app(
             Exception: _broken,
         },
     )
+    app.state.metrics = Metrics()
+    return app
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -69,11 +69,11 @@ def _serve(argv: Sequence[str]) -> int:
     import uvloop
 
     from gateway.server import bind, serve
+    from gateway.telemetry import logs
 
     options = _serve_parser().parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = _load_config(options)
+    logs.configure(config.log)
     try:
         # Found out before a model is fetched and loaded, not after.
         bind(config).close()
@@ -153,7 +153,9 @@ def _backend(config: GatewayConfig) -> Backend:
     _require_engine()
     if config.engine.model in (None, EMBEDDED_MODEL):
         _pull_quietly()
-    return LocalBackend(config.engine, config.supervision, on_progress=LoadingBar())
+    for_people = config.log.format == "human"
+    on_progress = LoadingBar() if for_people else LoadingLog()
+    return LocalBackend(config.engine, config.supervision, on_progress=on_progress)
 
 
 def _announce(url: str, backend: Backend) -> None:
@@ -197,6 +199,18 @@ class LoadingBar:
         start = "\n" if before and phase != before else "\r\x1b[K"
         sys.stderr.write(start + text)
         sys.stderr.flush()
+
+
+class LoadingLog:
+    """The same as lines of the log, one per phase."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def __call__(self, phase: str, _fraction: float | None) -> None:
+        if phase != self._phase:
+            self._phase = phase
+            logging.getLogger("wetink.engine").info("%s", phase)
 
 
 def _pull(argv: Sequence[str]) -> int:

@@ -50,7 +50,6 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     once."""
     shutdown_s: _Seconds = 5.0
     """How long connections get to end when the gateway stops."""
-    access_log: bool = False
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,6 +165,32 @@ class SupervisionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Before the first restart; doubles with each one in the window."""
 
 
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written to standard error."""
+
+    format: Literal["human", "json"] = "human"
+    """"json": one object per line, for programs."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Less important lines are left out."""
+    access: bool = True
+    """One line for each request, when it is over."""
+    ids: bool = False
+    """Ids of streams and paths of requests in full. Whoever knows a stream's id can read it; so
+    usually a fingerprint stands for it."""
+    texts: bool = False
+    """Prompts, and what was answered."""
+
+
+class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What other programs are told of the gateway."""
+
+    metrics: bool = True
+    """Whether `/metrics` is answered."""
+    traces: bool = False
+    """Whether every generation is traced with OpenTelemetry (`pip install 'wetink[otel]'`). Its own
+    `OTEL_…` variables say where to."""
+
+
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -174,6 +199,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     backend: BackendConfig = BackendConfig()
     engine: EngineConfig = EngineConfig()
     supervision: SupervisionConfig = SupervisionConfig()
+    log: LogConfig = LogConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
 
     @classmethod
     def load(

@@ -15,6 +15,7 @@ import uvicorn
 from gateway.app import create_app
 from gateway.connections import WebSocketProtocol, http_protocol
 from gateway.errors import ConfigError
+from gateway.telemetry.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -113,7 +114,7 @@ def make_server(
     settings = config.server
     app = create_app(config, backend, make_clock)
     uvicorn_config = uvicorn.Config(
-        app,
+        Requests(app, config.log, app.state.metrics.http),
         http=http_protocol(config.limits),
         ws=WebSocketProtocol,
         ws_max_size=config.limits.body_bytes,
@@ -122,7 +123,7 @@ def make_server(
         ws_per_message_deflate=False,  # a compressor would hold tokens back
         lifespan="on",
         backlog=BACKLOG,
-        access_log=settings.access_log,
+        access_log=False,  # ours knows routes and request ids (gateway/telemetry/requests.py)
         log_config=None,
         server_header=False,
         proxy_headers=False,

@@ -157,9 +157,14 @@ class Gateway:
         Raises RequestError or BackendError when it cannot be.
         """
         seed = secrets.randbits(SEED_BITS) if request.seed is None else request.seed
-        resolved = msgspec.structs.replace(request, model=self.model(request.model).id, seed=seed)
-        policy = SpecPolicy(self.policy(request.policy), request.offsets)
-        return await self.streams.start(resolved, quotas, want_drafts=policy.wants_drafts)
+        try:
+            model = self.model(request.model).id
+            resolved = msgspec.structs.replace(request, model=model, seed=seed)
+            policy = SpecPolicy(self.policy(request.policy), request.offsets)
+            return await self.streams.start(resolved, quotas, want_drafts=policy.wants_drafts)
+        except (RequestError, BackendError) as error:
+            self.streams.totals.refused[error.code.value] += 1
+            raise
 
     async def _start_backend(self) -> None:
         try:

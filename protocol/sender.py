@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from protocol.policy import Policy
+    from protocol.stats import Tally
 
 _WHOLE_ENDINGS = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 """Reasons after which the text ends where its author ended it."""
@@ -68,8 +69,11 @@ class Sender:
         include: Sequence[IncludeItem] = (),
         ref: str | None = None,
         multiplexed: bool = False,
+        tally: Tally | None = None,
+        is_first: bool = True,
     ) -> None:
         """`started_at`: when the request came, on the clock whose `now` is given to `advance`.
+        `tally`, `is_first`: see `AttachmentStats`.
 
         `multiplexed`: every event names its stream, not `open` alone (WebSocket).
         """
@@ -93,7 +97,7 @@ class Sender:
         self._at = self._at_units = 0
         self._sure = self._sure_units = 0
         self._tail = ""
-        self._stats = AttachmentStats(started_at)
+        self._stats = AttachmentStats(started_at, tally, is_first=is_first)
         self.wake_at: float | None = None
         """When the policy wants to be asked again, from its last view."""
 
@@ -101,6 +105,11 @@ class Sender:
     def closed(self) -> bool:
         """`finish` or `error` has been given out."""
         return self._state in (State.FINISHED, State.FAILED)
+
+    @property
+    def withholds(self) -> bool:
+        """Whether the policy keeps back text of the last part that is committed in the ledger."""
+        return self._at < self._ledger.current.committed_length
 
     @property
     def cursor(self) -> Cursor:
@@ -271,8 +280,8 @@ class Sender:
         if standing == len(told):
             return None
         n = units.length(told[standing:], self.unit)
-        self._stats.erased(n)
         assert part.cause is not None, "the ledger explains every rewrite"
+        self._stats.erased(n, part.cause)
         return Retraction(
             at=self._sure_units + units.length(self._tail, self.unit), n=n, cause=part.cause
         )

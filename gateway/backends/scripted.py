@@ -20,6 +20,7 @@ from gateway.backends.base import (
     Drafted,
     Failed,
     Finished,
+    Load,
     ModelInfo,
     Sink,
     TokenCounts,
@@ -114,6 +115,9 @@ class ScriptedBackend:
             ModelInfo(id=name, context_length=CONTEXT_LENGTH, drafters=["scripted"])
             for name in self._traces
         ]
+
+    def load(self) -> Load:
+        return Load(running=len(self._playing))
 
     async def generate(
         self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False

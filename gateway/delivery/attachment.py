@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from protocol import units
 from protocol.errors import ErrorCode, RequestError
+from protocol.events import Commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from protocol.ledger import Ledger
     from protocol.policy import Policy
     from protocol.sender import Sender
+    from protocol.stats import Tally
 
 
 class Attachment:
@@ -44,9 +46,12 @@ class Attachment:
         *,
         delivery: DeliveryConfig,
         unsent_bytes: int,
+        tally: Tally,
         on_leave: Callable[[Attachment], None],
     ) -> None:
-        """`ledger`: the one that `sender` reads. `on_leave` is called once."""
+        """`ledger`: the one that `sender` reads. `tally`: what this one is added to. `on_leave` is
+        called once.
+        """
         self.ack: tuple[int, int] | None = None
         """(part, offset) the reader says it has shown, spoken or accepted, in its own unit."""
         self._sender = sender
@@ -58,6 +63,9 @@ class Attachment:
         self._stall_s = delivery.stall_s
         self._unsent_bytes = unsent_bytes
         self._taken_bytes = ledger.committed_bytes
+        self._tally = tally
+        self._owed_since: float | None = None
+        """When the oldest text was verified that is not committed here; None: there is none."""
         self._quiet_since = clock.now()
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -80,6 +88,11 @@ class Attachment:
         return self._left or (self._sender.closed and not self._pending)
 
     @property
+    def waiting_bytes(self) -> int:
+        """Committed text that has come since the reader took the last, as UTF-8."""
+        return 0 if self.closed else self._ledger.committed_bytes - self._taken_bytes
+
+    @property
     def cursor(self) -> Cursor:
         """Where a resume would go on, after the events collected last."""
         return self._sender.cursor
@@ -96,6 +109,9 @@ class Attachment:
 
     def notify(self) -> None:
         """The ledger changed. Called for every backend event, so it must cost next to nothing."""
+        self._tally.changes += 1
+        if self._owed_since is None and self._ledger.committed_bytes > self._taken_bytes:
+            self._owed_since = self._clock.now()
         if self._connection.stuck_since is not None and self._is_too_slow():
             self.fail(
                 ErrorCode.SLOW_READER,
@@ -108,6 +124,8 @@ class Attachment:
     def fail(self, code: ErrorCode, message: str, *, retryable: bool) -> None:
         """Ends this attachment; the stream goes on."""
         if not self._sender.closed:
+            failures = self._tally.failures
+            failures[code] = failures.get(code, 0) + 1
             self._pending.append(self._sender.fail(code, message, retryable))
             self._connection.wake(self)
 
@@ -121,6 +139,9 @@ class Attachment:
             self._taken_bytes = self._ledger.committed_bytes
             events += self._sender.advance(now)
         if events:
+            self._tally.deliveries += 1
+            if self._owed_since is not None:
+                self._note_lag(events, now)
             self._quiet_since = now
         elif not self._sender.closed and now >= self._quiet_since + self._heartbeat_s:
             self._quiet_since = now
@@ -164,6 +185,15 @@ class Attachment:
         if part < reached.part:
             return units.length(self._ledger.parts[part].committed_text(), self.unit)
         return reached.offset if part == reached.part else -1
+
+    def _note_lag(self, events: list[ServerEvent], now: float) -> None:
+        """For how long what is committed now has been verified. Of what the policy still withholds
+        after a commit it is not known since when: from now on, which is too late by little.
+        """
+        assert self._owed_since is not None
+        if any(isinstance(event, Commit) for event in events):
+            self._tally.lags.add(now - self._owed_since)
+            self._owed_since = now if self._sender.withholds else None
 
     def _is_too_slow(self) -> bool:
         return self._ledger.committed_bytes - self._taken_bytes > self._unsent_bytes

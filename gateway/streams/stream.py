@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, assert_never
 
+from gateway import request_ids
 from gateway.backends.base import Drafted, Failed, Finished, PartBegins, TokenCounts, Verified
 from gateway.delivery import Attachment
 from gateway.policies import SpecPolicy
@@ -14,7 +15,7 @@ from protocol.ledger import Ledger
 from protocol.sender import Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from gateway.backends.base import Backend, BackendEvent
     from gateway.clock import Clock, Timer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from protocol.cursor import Cursor
     from protocol.events import IncludeItem
     from protocol.requests import GenerationRequest, PolicySpec
+    from protocol.stats import Tally
 
 logger = logging.getLogger("wetink.streams")
 
@@ -49,9 +51,12 @@ class Stream:
         clock: Clock,
         limits: LimitsConfig,
         delivery: DeliveryConfig,
+        tallies: Mapping[str, Tally],
         on_end: Callable[[Stream], None],
     ) -> None:
-        """`want_drafts`: as its backend is told when it begins, before there is a reader."""
+        """`want_drafts`: as its backend is told when it begins, before there is a reader.
+        `tallies`: what attachments are added to, by the kind of their policy.
+        """
         self.id = stream_id
         self.epoch = epoch
         self.model = model
@@ -65,7 +70,10 @@ class Stream:
         self._started_at = clock.now()
         self._limits = limits
         self._delivery = delivery
+        self._tallies = tallies
         self._on_end = on_end
+        self._request_id = request_ids.current()
+        self._was_read = False
         self._tokens_wanted = bool(TOKEN_ITEMS.intersection(request.include))
         self._wanting_drafts = 0
         """How many attachments show drafts."""
@@ -77,6 +85,11 @@ class Stream:
     def ended(self) -> bool:
         return self.ledger.ending is not None
 
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """Of what is logged about it: whose it is."""
+        return {"stream": self.id, "request": self._request_id}
+
     def accept(self, event: BackendEvent) -> None:
         """The backend's sink. Never raises: a backend that breaks the ledger's rules loses the
         stream, not the gateway.
@@ -86,7 +99,7 @@ class Stream:
         try:
             self._apply(event)
         except LedgerError:
-            logger.exception("stream %s: the backend broke the ledger", self.id)
+            logger.exception("the backend broke the ledger", extra={"fields": self.log_fields})
             self.fail(
                 ErrorCode.ENGINE_FAILED,
                 "the engine contradicted itself; its text cannot be trusted",
@@ -129,6 +142,7 @@ class Stream:
                 ErrorCode.OVERLOADED, f"this stream is being read {most} times already"
             )
         policy = SpecPolicy(spec, unit)
+        tally = self._tallies[str(policy.described["kind"])]
         sender = Sender(
             self.ledger,
             policy,
@@ -141,6 +155,8 @@ class Stream:
             ref=ref,
             started_at=self._started_at,
             multiplexed=multiplexed,
+            tally=tally,
+            is_first=not self._was_read,
         )
         attachment = Attachment(
             sender,
@@ -149,6 +165,7 @@ class Stream:
             connection,
             delivery=self._delivery,
             unsent_bytes=self._limits.unsent_bytes,
+            tally=tally,
             on_leave=lambda left: self._detach(left, connection.client),
         )
         connection.client.attachments.take()
@@ -158,6 +175,7 @@ class Stream:
             connection.client.attachments.give()
             raise
         self.attachments.append(attachment)
+        self._was_read = True
         self._tokens_wanted = self._tokens_wanted or bool(TOKEN_ITEMS.intersection(include))
         self._cancel_grace()
         self._count_wanting_drafts(+1 if policy.wants_drafts else 0)

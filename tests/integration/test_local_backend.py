@@ -446,7 +446,7 @@ async def test_stream_whose_sink_raises_ends_alone(caplog: pytest.LogCaptureFixt
         os.kill(backend.engine_pid, signal.SIGKILL)
         assert isinstance(await reader.ended(), Finished)
     assert reader.text == TEXT
-    assert caplog.messages.count("stream b: what it says cannot be taken") == 1
+    assert caplog.messages.count("what a stream says cannot be taken") == 1
 
 
 async def test_stream_reports_the_prompt_tokens_its_first_engine_had_cached() -> None:

@@ -26,6 +26,7 @@ from engine.frames import (
     Fatal,
     Finished,
     FromEngine,
+    Load,
     Loading,
     Ping,
     Pong,
@@ -73,6 +74,9 @@ class CountingEngine:
     @property
     def has_work(self) -> bool:
         return bool(self.left)
+
+    def load(self) -> Load:
+        return Load(running=len(self.left))
 
     def encode(self, start: Start) -> Encoded:
         self.on_encode(start)

@@ -13,6 +13,7 @@ from gateway.backends.base import (
     Drafted,
     Failed,
     Finished,
+    Load,
     ModelInfo,
     Sink,
     TokenCounts,
@@ -82,6 +83,7 @@ class HandBackend:
         self.stopped = False
         self.started = asyncio.Event()
         self.start_failure: BackendError | None = None
+        self.load_now = Load()
         self._context_length = context_length
         self._sinks: dict[str, Sink] = {}
         self._ready = False
@@ -110,6 +112,9 @@ class HandBackend:
             ModelInfo(id="hand", context_length=self._context_length),
             ModelInfo(id="other", context_length=self._context_length),
         ]
+
+    def load(self) -> Load:
+        return self.load_now
 
     async def generate(
         self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
