@@ -14,7 +14,6 @@ import gc
 import logging
 import os
 import queue
-import re
 import signal
 import socket
 import sys
@@ -23,11 +22,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, assert_never
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, TypeAlias, assert_never
 
 import msgspec
 
-from engine.config import EngineConfig
+from engine.config import EngineConfig, decode_config
 from engine.errors import EngineConfigError, EngineError, EngineRequestError
 from engine.frames import (
     LENGTH_PREFIX_BYTES,
@@ -314,28 +313,6 @@ class _Intake:
             log.exception("a stream could not be started", extra={"stream": start.stream})
             message = f"the engine could not start this request: {type(error).__name__}"
             self._link.send(Rejected(start.stream, "internal", message, None))
-
-
-def decode_config(text: str) -> EngineConfig:
-    """Raises `EngineConfigError` naming the setting and what is allowed."""
-    try:
-        return msgspec.json.decode(text, type=EngineConfig)
-    except msgspec.MsgspecError as error:
-        problem, _, path = str(error).partition(" - at ")
-        key = re.sub(r"\W", "", path)
-        properties = msgspec.json.schema(EngineConfig)["$defs"]["EngineConfig"]["properties"]
-        if key not in properties:
-            known = ", ".join(properties)
-            raise EngineConfigError(f"{problem}; settings: {known}", "config") from error
-        allowed = _choices(properties[key])
-        choices = f"; allowed: {', '.join(map(str, allowed))}" if allowed else ""
-        raise EngineConfigError(f"{problem}{choices}", key) from error
-
-
-def _choices(schema: dict[str, Any]) -> list[object]:
-    """The values of a setting that has a list of them; limits of others are in msgspec's words."""
-    kinds = schema.get("anyOf", [schema])
-    return [value for kind in kinds for value in kind.get("enum", []) if value is not None]
 
 
 def _load_engine(config: EngineConfig, progress: Progress) -> EngineLike:

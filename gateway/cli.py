@@ -1,4 +1,4 @@
-"""The `wetink` command: serve, stream, pull, version."""
+"""The `wetink` command: serve, stream, pull, config, doctor, version."""
 
 from __future__ import annotations
 
@@ -242,6 +242,12 @@ def _stream(argv: Sequence[str]) -> int:
     return terminal.main(argv)
 
 
+def _config(argv: Sequence[str]) -> int:
+    from gateway.settings import command
+
+    return command.run(argv)
+
+
 def _version(argv: Sequence[str]) -> int:
     argparse.ArgumentParser(prog="wetink version").parse_args(argv)
     version = importlib.metadata.version("wetink")
@@ -263,5 +269,6 @@ COMMANDS = {
     "serve": Command(_serve, "start the gateway and its engine"),
     "stream": Command(_stream, "generate text at a running gateway and watch it"),
     "pull": Command(_pull, "fetch and convert the embedded model"),
+    "config": Command(_config, "check a configuration file, or show what is in force"),
     "version": Command(_version, "print the version"),
 }

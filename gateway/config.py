@@ -37,6 +37,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Where the gateway listens and whom it answers."""
 
     host: str = "127.0.0.1"
+    """Address or name to listen on. Other than loopback lets other machines in."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """0: any free port."""
     allowed_origins: list[str] = []
@@ -60,6 +61,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     header_bytes: _Positive = 32 * 1024
     """Request line and headers together; more is refused with `headers_too_large`."""
     headers: _Positive = 100
+    """How many a request may have."""
     receive_s: _Seconds = 30.0
     """How long a whole request, headers and body, may take to arrive."""
     live_streams: _Positive = 256
@@ -73,8 +75,11 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kept_bytes: _Positive = 64 * 1024 * 1024
     """Memory that they take together; the oldest go first."""
     attachments_per_stream: _Positive = 64
+    """Readers of one stream at once."""
     attachments_per_socket: _Positive = 256
+    """Streams read over one WebSocket at once."""
     attachments_per_address: _Positive = 1024
+    """Readings of streams by one client address at once (IPv6: one /64)."""
     exempt_addresses: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks the limits per address do not apply to: proxies, as everybody behind one has its
     address."""
@@ -102,14 +107,16 @@ class PoliciesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Named profiles: words for users instead of knobs."""
 
     default: str = "chat"
+    """Profile of requests that name no policy."""
     profiles: dict[str, PolicySpec] = {}
-    """Added to the built-in profiles; the same name replaces one."""
+    """Added to the built-in profiles chat, ide, tts and api; the same name replaces one."""
 
 
 class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which source of tokens, and how the scripted one plays."""
 
     kind: Literal["local", "scripted"] = "local"
+    """"local": an engine of our own; "scripted": plays trace files, for trying clients out."""
     traces: str | None = None
     """Trace file or folder of traces of the scripted backend; None: the sample that is built in."""
     speed: Annotated[float, Meta(gt=0.0)] = 1.0
@@ -147,7 +154,7 @@ class EngineConfig(
 
 
 class SupervisionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the local backend takes its engine for dead or hung, and how often it starts another."""
+    """When the gateway takes its engine for dead or hung, and how often it starts another."""
 
     start_s: _Seconds = 300.0
     """How long an engine may load without reporting progress."""
@@ -159,8 +166,10 @@ class SupervisionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     cancel_s: _Seconds = 5.0
     """How long a cancelled stream waits for its engine to end it, before the gateway does."""
     max_restarts: Annotated[int, Meta(ge=0)] = 5
-    """In `restart_window_s`; with more, what is wrong will not go away by itself."""
+    """In `restart_window_s`; with more, what is wrong will not go away by itself: all streams are
+    given up."""
     restart_window_s: _Seconds = 60.0
+    """What restarts are counted in."""
     restart_delay_s: Annotated[float, Meta(ge=0.0)] = 0.1
     """Before the first restart; doubles with each one in the window."""
 
@@ -210,11 +219,16 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         env: Mapping[str, str] | None = None,
     ) -> GatewayConfig:
         """Reads everything there is to read. Raises ConfigError naming the key."""
-        tree: dict[str, Any] = {} if path is None else _read_toml(path)
+        tree: dict[str, Any] = {} if path is None else read_toml(path)
         for key, value in _from_env(os.environ if env is None else env).items():
             _put(tree, key, value)
         for key, value in (overrides or {}).items():
             _put(tree, key, value)
+        return cls.from_tree(tree)
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> GatewayConfig:
+        """A configuration as TOML has it. Raises ConfigError naming the key."""
         _read_profiles(tree)
         try:
             config = msgspec.convert(tree, cls, strict=False)
@@ -238,7 +252,8 @@ def profiles_of(config: PoliciesConfig) -> dict[str, PolicySpec]:
     return {**BUILT_IN_PROFILES, **config.profiles}
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises ConfigError naming the file."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file)

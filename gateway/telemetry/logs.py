@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 FINGERPRINT_DIGITS = 12
 _SAFE_TEXT = frozenset("\"'= \t\r\n")
 """A value with one of these is quoted in the human format."""
-_LEVELS_OF_OTHERS = {"uvicorn": logging.WARNING, "asyncio": logging.WARNING}
+OURS = ("wetink", "engine")
+"""What our loggers' names begin with. Libraries are heard from WARNING on, whatever the level: at
+DEBUG some log what passes through them, texts included.
+"""
 
 
 def fingerprint(stream_id: str) -> str:
@@ -84,8 +87,9 @@ def configure(config: LogConfig, output: TextIO | None = None) -> None:
     """Everything this process logs goes to `output` (None: standard error) from now on."""
     handler = logging.StreamHandler(sys.stderr if output is None else output)
     handler.setFormatter((JsonFormatter if config.format == "json" else HumanFormatter)(config))
-    logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
-    for name, level in _LEVELS_OF_OTHERS.items():
+    level = logging.getLevelNamesMapping()[config.level.upper()]
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    for name in OURS:
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
 
