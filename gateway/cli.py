@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import logging
 import shlex
 import shutil
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from gateway import engine_packages
 from gateway.errors import BackendError, ConfigError
 from protocol.events import PROTOCOL_VERSION
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
-ENGINE_PACKAGES = ("torch", "transformers")
-INSTALL_ENGINE = "pip install 'wetink[engine]' (in a checkout: make setup)"
 DEFAULT_URL = "http://127.0.0.1:8000"
 EXAMPLE_PROMPT = "Tell me a story about a lighthouse."
 BAR_WIDTH = 30
@@ -228,11 +226,11 @@ def _pull_quietly() -> None:
 
 
 def _require_engine() -> None:
-    """Looks without importing: the gateway's process never loads torch. Raises BackendError."""
-    missing = [name for name in ENGINE_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    """Raises BackendError."""
+    if missing := engine_packages.missing():
         raise BackendError(
-            f"the engine needs {' and '.join(missing)}, not installed here: {INSTALL_ENGINE}"
+            f"the engine needs {' and '.join(missing)}, not installed here: "
+            f"{engine_packages.INSTALL}"
         )
 
 
@@ -246,6 +244,12 @@ def _config(argv: Sequence[str]) -> int:
     from gateway.settings import command
 
     return command.run(argv)
+
+
+def _doctor(argv: Sequence[str]) -> int:
+    from gateway import doctor
+
+    return doctor.run(argv)
 
 
 def _version(argv: Sequence[str]) -> int:
@@ -270,5 +274,6 @@ COMMANDS = {
     "stream": Command(_stream, "generate text at a running gateway and watch it"),
     "pull": Command(_pull, "fetch and convert the embedded model"),
     "config": Command(_config, "check a configuration file, or show what is in force"),
+    "doctor": Command(_doctor, "look at this machine: what is lost, and how to mend it"),
     "version": Command(_version, "print the version"),
 }

@@ -192,10 +192,11 @@ def allowed_hosts_for(host: str, configured: Sequence[str] | None) -> Sequence[s
     """A gateway that listens on a loopback address answers for loopback names alone."""
     if configured is not None:
         return configured
-    return (*LOOPBACK_NAMES, host) if _is_loopback(host) else ("*",)
+    return (*LOOPBACK_NAMES, host) if is_loopback(host) else ("*",)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach `host`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway import cli
+from gateway import cli, engine_packages
 from gateway.backends.scripted import BUILT_IN_TRACES
 from tests.unit.engine.checkpoints import write_tiny_llama
 
@@ -111,7 +111,7 @@ def test_serve_says_what_its_engine_cannot_use_once_and_without_a_traceback(
 def test_command_says_how_to_install_the_engine_when_it_is_missing(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "ENGINE_PACKAGES", ("torch_that_is_not_there",))
+    monkeypatch.setattr(engine_packages, "NAMES", ("torch_that_is_not_there",))
     assert cli.main(command) == 1
     assert "pip install 'wetink[engine]'" in capsys.readouterr().err
 
