@@ -46,6 +46,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     allowed_hosts: list[str] | None = None
     """Names the `Host` header may have ("*": any). None: on a loopback address only loopback names,
     which keeps a hostile page from reaching the gateway by rebinding its own name; else any."""
+    tls_certificate: str | None = None
+    """File with the certificate and its chain (PEM): HTTPS and WSS instead of HTTP. Goes with
+    `tls_key`."""
+    tls_key: str | None = None
+    """File with the certificate's private key (PEM)."""
     drain_s: Annotated[float, Meta(ge=0.0)] = 20.0
     """How long live streams may go on after a SIGTERM. SIGINT, and a second SIGTERM, end them at
     once."""
@@ -324,6 +329,8 @@ def _check_names(config: GatewayConfig) -> None:
                 f'server.allowed_origins: {quoted(origin)} matches no page; write "*" or what the '
                 f"browser sends, scheme://host[:port] in lower case, such as {quoted(usual)}"
             )
+    if (config.server.tls_certificate is None) != (config.server.tls_key is None):
+        raise ConfigError("server.tls_certificate: it goes with server.tls_key; give both or none")
     for host in config.server.allowed_hosts or ():
         if host != "*" and not _HOST.fullmatch(host) and not _is_network(host):
             raise ConfigError(

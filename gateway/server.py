@@ -6,6 +6,7 @@ import asyncio
 import math
 import signal
 import socket
+import ssl
 import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, cast
@@ -128,12 +129,17 @@ def make_server(
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
     )
     return Server(app, uvicorn_config, settings, signals=signals)
 
 
 def bind(config: GatewayConfig) -> socket.socket:
-    """A listening socket. Raises ConfigError when the address is not available."""
+    """A listening socket. Raises ConfigError when the address, or the certificate for it, is not
+    available.
+    """
+    _check_certificate(config.server)
     host, port = config.server.host, config.server.port
     listener: socket.socket | None = None
     try:
@@ -152,9 +158,24 @@ def bind(config: GatewayConfig) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def _check_certificate(settings: ServerConfig) -> None:
+    """Now and not when the model has been loaded. Raises ConfigError."""
+    if settings.tls_certificate is None:
+        return
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:  # an SSLError is one
+        raise ConfigError(
+            f"server.tls_certificate, server.tls_key: {settings.tls_certificate} and "
+            f"{settings.tls_key} cannot be used: {error.strerror or error}"
+        ) from error
+
+
+def url_of(listener: socket.socket, config: GatewayConfig) -> str:
+    scheme = "http" if config.server.tls_certificate is None else "https"
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def serve(
@@ -168,7 +189,7 @@ async def serve(
     """
     listener = bind(config)
     server = make_server(config, backend)
-    watcher = asyncio.create_task(_watch_start(server, url_of(listener), on_ready))
+    watcher = asyncio.create_task(_watch_start(server, url_of(listener, config), on_ready))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -205,7 +226,7 @@ async def running_server(
         if running.done():
             listening.cancel()
             await running
-        yield url_of(listener)
+        yield url_of(listener, config)
     finally:
         server.should_exit = True
         await running
