@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gateway.backends.base import Backend
     from gateway.clock import Clock
     from gateway.config import GatewayConfig
+    from gateway.telemetry.traces import Traces
 
 
 def create_app(
@@ -50,11 +52,16 @@ def create_app(
         app.state.metrics.watch(gateway)
         if config.log.texts:
             gateway.streams.observers.append(TextLog())
+        traces = _traces() if config.telemetry.traces else None
+        if traces is not None:
+            gateway.streams.observers.append(traces)
         gateway.start()
         try:
             yield
         finally:
             await gateway.stop()
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
     server = config.server
     app = Starlette(
@@ -93,6 +100,13 @@ def create_app(
     )
     app.state.metrics = Metrics()
     return app
+
+
+def _traces() -> Traces:
+    """Loaded only where it is wanted: the extra `otel` may not be there."""
+    from gateway.telemetry import traces
+
+    return traces.to_collector()
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

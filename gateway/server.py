@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import math
 import signal
 import socket
@@ -140,6 +141,8 @@ def bind(config: GatewayConfig) -> socket.socket:
     available.
     """
     _check_certificate(config.server)
+    if config.telemetry.traces and importlib.util.find_spec("opentelemetry") is None:
+        raise ConfigError("telemetry.traces: it needs pip install 'wetink[otel]'")
     host, port = config.server.host, config.server.port
     listener: socket.socket | None = None
     try:

@@ -86,6 +86,11 @@ class Stream:
         return self.ledger.ending is not None
 
     @property
+    def age_s(self) -> float:
+        """Since its request came."""
+        return self._clock.now() - self._started_at
+
+    @property
     def log_fields(self) -> dict[str, object]:
         """Of what is logged about it: whose it is."""
         return {"stream": self.id, "request": self._request_id}

@@ -71,7 +71,7 @@ class Requests:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        request_id = request_ids.begin(Headers(scope=scope).get(request_ids.HEADER))
+        request_id = request_ids.begin(Headers(scope=scope))
         answer = _Answer(send, request_id)
         try:
             await self._app(scope, receive, answer.send)

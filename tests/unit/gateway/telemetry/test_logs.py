@@ -44,7 +44,7 @@ def test_log_names_a_stream_in_full_only_where_that_is_wanted(ids: bool, shown: 
 
 
 async def test_log_names_the_request_that_a_line_is_about_or_else_the_present_one() -> None:
-    request_ids.begin("present")
+    request_ids.begin({request_ids.HEADER: "present"})
     shown = [
         msgspec.json.decode(JsonFormatter(LogConfig()).format(line))["request"]
         for line in (record("x"), record("x", request="starter"), record("x", request=None))
