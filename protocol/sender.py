@@ -97,7 +97,7 @@ class Sender:
         self._at = self._at_units = 0
         self._sure = self._sure_units = 0
         self._tail = ""
-        self._stats = AttachmentStats(started_at, tally, is_first=is_first)
+        self.stats = AttachmentStats(started_at, tally, is_first=is_first)
         self.wake_at: float | None = None
         """When the policy wants to be asked again, from its last view."""
 
@@ -231,7 +231,7 @@ class Sender:
         self._mark = cursor.mark
         self._at_units = self._sure_units = cursor.offset
         earlier = self._ledger.parts[: cursor.part]
-        self._stats.final_units = cursor.offset + sum(
+        self.stats.final_units = cursor.offset + sum(
             units.length(part.committed_text(), self.unit) for part in earlier
         )
 
@@ -239,8 +239,8 @@ class Sender:
         return Told(
             self._at,
             self._sure + len(self._tail),
-            self._stats.committed_units,
-            self._stats.erased_units,
+            self.stats.committed_units,
+            self.stats.erased_units,
         )
 
     def _deliver(
@@ -281,7 +281,7 @@ class Sender:
             return None
         n = units.length(told[standing:], self.unit)
         assert part.cause is not None, "the ledger explains every rewrite"
-        self._stats.erased(n, part.cause)
+        self.stats.erased(n, part.cause)
         return Retraction(
             at=self._sure_units + units.length(self._tail, self.unit), n=n, cause=part.cause
         )
@@ -298,7 +298,7 @@ class Sender:
         start, start_units = self._at, self._at_units
         text = part.committed_text(start, committed)
         n = units.length(text, self.unit)
-        self._stats.committed(n, now)
+        self.stats.committed(n, now)
         self._at = committed
         self._at_units += n
         if committed > self._sure:
@@ -321,7 +321,7 @@ class Sender:
         text = part.text(start, shown)
         self._tail += text
         tail_end = start_units + units.length(text, self.unit)
-        self._stats.shown(tail_end - self._at_units, now)
+        self.stats.shown(tail_end - self._at_units, now)
         return Tentative(
             stream=self._tag,
             t=self._time(now),
@@ -367,7 +367,7 @@ class Sender:
                 reason=ending.reason,
                 usage=ending.usage,
                 digest=self._ledger.digest(),
-                stats=self._stats.report(ending.usage, ending.steps),
+                stats=self.stats.report(ending.usage, ending.steps),
             )
         self._state = self._after(Error)
         return Error(

@@ -48,7 +48,8 @@ class AttachmentStats:
         """
         self._tally = Tally() if tally is None else tally
         self._is_first = is_first
-        self._last_committed: float | None = None
+        self.last_committed: float | None = None
+        """When something was committed last."""
         self._started_at = started_at
         self._first_visible: float | None = None
         self._first_committed: float | None = None
@@ -72,14 +73,14 @@ class AttachmentStats:
         self.committed_units += n
         tally = self._tally
         tally.committed_units += n
-        if self._last_committed is not None:
-            tally.gaps.add(now - self._last_committed)
+        if self.last_committed is not None:
+            tally.gaps.add(now - self.last_committed)
         else:
             self._first_committed = now
             self._seen(now)
             if self._is_first:
                 tally.first_committed.add(now - self._started_at)
-        self._last_committed = now
+        self.last_committed = now
 
     def shown(self, tail: int, now: float) -> None:
         """The tail is now `tail` long."""

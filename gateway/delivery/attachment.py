@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from protocol import units
 from protocol.errors import ErrorCode, RequestError
-from protocol.events import Commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,11 +106,11 @@ class Attachment:
         self._pending.append(self._sender.open(cursor))
         self._connection.wake(self)
 
-    def notify(self) -> None:
-        """The ledger changed. Called for every backend event, so it must cost next to nothing."""
+    def notify(self, now: float) -> None:
+        """The ledger changed, at `now`. Called for every backend event: must cost next to nothing."""
         self._tally.changes += 1
         if self._owed_since is None and self._ledger.committed_bytes > self._taken_bytes:
-            self._owed_since = self._clock.now()
+            self._owed_since = now
         if self._connection.stuck_since is not None and self._is_too_slow():
             self.fail(
                 ErrorCode.SLOW_READER,
@@ -140,8 +139,10 @@ class Attachment:
             events += self._sender.advance(now)
         if events:
             self._tally.deliveries += 1
-            if self._owed_since is not None:
-                self._note_lag(events, now)
+            if self._owed_since is not None and self._sender.stats.last_committed == now:
+                self._tally.lags.add(now - self._owed_since)
+                # Of what is still withheld it is not known since when: too late by little.
+                self._owed_since = now if self._sender.withholds else None
             self._quiet_since = now
         elif not self._sender.closed and now >= self._quiet_since + self._heartbeat_s:
             self._quiet_since = now
@@ -185,15 +186,6 @@ class Attachment:
         if part < reached.part:
             return units.length(self._ledger.parts[part].committed_text(), self.unit)
         return reached.offset if part == reached.part else -1
-
-    def _note_lag(self, events: list[ServerEvent], now: float) -> None:
-        """For how long what is committed now has been verified. Of what the policy still withholds
-        after a commit it is not known since when: from now on, which is too late by little.
-        """
-        assert self._owed_since is not None
-        if any(isinstance(event, Commit) for event in events):
-            self._tally.lags.add(now - self._owed_since)
-            self._owed_since = now if self._sender.withholds else None
 
     def _is_too_slow(self) -> bool:
         return self._ledger.committed_bytes - self._taken_bytes > self._unsent_bytes

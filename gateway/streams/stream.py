@@ -214,8 +214,9 @@ class Stream:
                 assert_never(event)
 
     def _spread(self) -> None:
+        now = self._clock.now()
         for attachment in self.attachments:
-            attachment.notify()
+            attachment.notify(now)
         if self.ended:
             self._cancel_grace()
             if not self._tokens_wanted:

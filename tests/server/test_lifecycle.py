@@ -141,6 +141,7 @@ async def test_documents_describe_every_endpoint(served: Served) -> None:
         "/v1/models": {"get"},
         "/healthz": {"get"},
         "/readyz": {"get"},
+        "/metrics": {"get"},
         "/openapi.json": {"get"},
         "/asyncapi.json": {"get"},
         "/schema.json": {"get"},

@@ -38,7 +38,10 @@ def test_doctor_names_what_the_processor_lacks(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_doctor_finds_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    def two(_pid: int) -> set[int]:
+        return {0, 1}
+
+    monkeypatch.setattr(os, "sched_getaffinity", two)
     assert finding("cores", EngineConfig(threads=2)).state == "ok"
     assert finding("cores", EngineConfig(threads=3)).state == "lost"
 
@@ -66,7 +69,10 @@ def test_doctor_looks_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_doctor_looks_where_things_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    def nowhere(_path: Path, _mode: int) -> bool:
+        return False
+
+    monkeypatch.setattr(os, "access", nowhere)
     assert finding("cache").state == "broken"
 
 

@@ -65,7 +65,10 @@ def test_doctor_says_whom_an_address_lets_in(scripted: Path) -> None:
 def test_doctor_counts_open_files(
     soft: int, state: str, scripted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _which: (soft, 65536))
+    def getrlimit(_which: int) -> tuple[int, int]:
+        return soft, 65536
+
+    monkeypatch.setattr(resource, "getrlimit", getrlimit)
     assert finding("open files", scripted).state == state
 
 
