@@ -107,7 +107,7 @@ class Attachment:
         self._connection.wake(self)
 
     def notify(self, now: float) -> None:
-        """The ledger changed, at `now`. Called for every backend event: must cost next to nothing."""
+        """The ledger changed, at `now`. Called for every event, so it must cost next to nothing."""
         self._tally.changes += 1
         if self._owed_since is None and self._ledger.committed_bytes > self._taken_bytes:
             self._owed_since = now
