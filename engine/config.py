@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+
+from engine.errors import EngineConfigError
 
 PositiveInt = Annotated[int, Meta(ge=1)]
 
@@ -19,13 +22,10 @@ have.
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model, one device.
-
-    `mode` "exact" promises bitwise the same text whatever the batch, draft length, chunking or
-    cache state. `kv_blocks` None: as many as fit into `kv_memory_mib`.
-    """
+    """The engine: one model, one device."""
 
     model: str = "smollm2-135m-instruct"
+    """Hugging Face folder, GGUF file or hub name of the target model."""
     dtype: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     """Of the weights; "auto": as the checkpoint has them, where the kernels can, else bfloat16.
     "int8" and "int4" need the native kernels.
@@ -35,6 +35,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     built, else torch.
     """
     mode: Literal["exact", "fast"] = "exact"
+    """"exact": bitwise the same text whatever the batch, draft length, chunking or cache state;
+    "fast": without that promise.
+    """
     threads: PositiveInt | None = None
     """Compute threads; None: one per available core."""
     context_length: PositiveInt | None = None
@@ -42,18 +45,23 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_sequences: PositiveInt = 32
     """Most sequences running at once; more wait."""
     max_waiting: PositiveInt = 256
+    """Most sequences that wait; one more is refused with `overloaded`."""
     max_step_tokens: PositiveInt = 256
     """Most rows in one step: decode and draft rows first, the rest goes to prefill chunks."""
     block_size: Literal[16, 32, 64] = 16
     """Tokens per KV block."""
     kv_blocks: PositiveInt | None = None
+    """Blocks of the KV cache; None: as many as fit into `kv_memory_mib`."""
     kv_memory_mib: PositiveInt = 512
+    """Memory for the KV cache."""
     prefix_cache: bool = True
+    """Whether prompts find the blocks of earlier ones that began alike."""
     drafter: Literal["none", "ngram", "suffix", "head", "combined", "model"] | None = None
     """For requests that do not choose; None: "model" where there is a draft model, "combined"
     (head, ngram and suffix) where there is a head, else "ngram".
     """
     draft_model: str | None = None
+    """Second, smaller checkpoint with the target model's own tokenizer, to draft with."""
     draft_head: str | None = None
     """Folder of an EAGLE-3 head trained for `model`; None: the one that comes with Wetink, where it
     has one for this model. Heads need the native kernels.
@@ -68,3 +76,25 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """For demonstrations: every step pauses so long between sending its drafts and verifying them,
     as if the target were that much larger. Counted as part of a step's cost.
     """
+
+
+def decode_config(text: str) -> EngineConfig:
+    """Raises `EngineConfigError` naming the setting and what is allowed."""
+    try:
+        return msgspec.json.decode(text, type=EngineConfig)
+    except msgspec.MsgspecError as error:
+        problem, _, path = str(error).partition(" - at ")
+        key = re.sub(r"\W", "", path)
+        properties = msgspec.json.schema(EngineConfig)["$defs"]["EngineConfig"]["properties"]
+        if key not in properties:
+            known = ", ".join(properties)
+            raise EngineConfigError(f"{problem}; settings: {known}", "config") from error
+        allowed = _choices(properties[key])
+        choices = f"; allowed: {', '.join(map(str, allowed))}" if allowed else ""
+        raise EngineConfigError(f"{problem}{choices}", key) from error
+
+
+def _choices(schema: dict[str, Any]) -> list[object]:
+    """The values of a setting that has a list of them; limits of others are in msgspec's words."""
+    kinds = schema.get("anyOf", [schema])
+    return [value for kind in kinds for value in kind.get("enum", []) if value is not None]

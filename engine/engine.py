@@ -16,6 +16,7 @@ from engine.frames import (
     EngineEvent,
     Failed,
     Finished,
+    Load,
     Ready,
     Start,
     Step,
@@ -82,6 +83,7 @@ class Engine:
         self._outbox: list[EngineEvent] = []
         """Endings that came between steps."""
         self._arrivals = 0
+        self._steps = 0
         self._shelves = parts.shelves
         self._clock = StepClock(lambda rows: parts.verify_cost(rows) + self._drafting.pause_s)
         self.slow_verification(config.verify_delay_ms)
@@ -236,6 +238,7 @@ class Engine:
         if events:
             emit(Step(events))
         clock.mark("send")
+        self._steps += 1
         rows = sum(len(span.tokens) for span in spans)
         clock.end(rows, self._runner.last_parts)
         self._drafting.took(
@@ -252,6 +255,19 @@ class Engine:
         """Without work, in exact mode: compute the last step again and compare."""
         if self._sentinel is not None:
             self._sentinel.idle()
+
+    def load(self) -> Load:
+        """May be called from another thread: it reads numbers and lengths, and stops nothing."""
+        scheduler, sentinel = self._scheduler, self._sentinel
+        return Load(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            kv_blocks_used=scheduler.blocks.num_blocks - scheduler.blocks.free_blocks,
+            steps=self._steps,
+            preemptions=scheduler.preemptions,
+            sentinel_checks=0 if sentinel is None else sentinel.checks,
+            sentinel_mismatches=self.sentinel_mismatches,
+        )
 
     @property
     def sentinel_mismatches(self) -> int:
@@ -366,7 +382,7 @@ class Engine:
                 raise
             except Exception as error:
                 # A fault met by one request is no reason to end the others.
-                log.exception("stream %s", sequence.stream)
+                log.exception("a stream failed", extra={"stream": sequence.stream})
                 events += self._fail(sequence.stream, f"the engine failed: {type(error).__name__}")
         return events
 
@@ -396,7 +412,7 @@ class Engine:
 
     def _fail(self, stream: str, message: str) -> list[EngineEvent]:
         """End one stream that cannot go on; the same request would fail again."""
-        log.error("stream %s given up: %s", stream, message)
+        log.error("a stream is given up: %s", message, extra={"stream": stream})
         live = self._live.get(stream)
         if live is not None:
             self._let_go(live.sequence)

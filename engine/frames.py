@@ -154,15 +154,46 @@ class Fatal(_Frame, frozen=True, tag="fatal"):
     message: str
 
 
+class Load(msgspec.Struct, frozen=True, array_like=True):
+    """How much an engine has to do, and what it has counted since it started."""
+
+    running: int = 0
+    """Sequences that take part in steps."""
+    waiting: int = 0
+    """Sequences that wait for a place or for memory; preempted ones among them."""
+    kv_blocks_used: int = 0
+    """Blocks that sequences hold. A free block may still keep a prefix."""
+    steps: int = 0
+    preemptions: int = 0
+    sentinel_checks: int = 0
+    sentinel_mismatches: int = 0
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of the engine's log, as JSON on its standard error: no frame, as it has to arrive
+    when frames do not. Whatever else appears there comes from a library.
+    """
+
+    level: str
+    logger: str
+    message: str
+    exception: str | None = None
+    """A traceback."""
+    stream: str | None = None
+    """Which one it is about."""
+
+
 class Pong(_Frame, frozen=True, tag="pong"):
     """Answers a `Ping` at once, whatever the engine is doing: only a process that is stopped, or
     whose threads cannot run, does not.
 
     `busy_s`: for how long the step, or the encoding of a prompt, that is under way has been; 0
-    without one. A long step is busy for its length, an endless loop for ever.
+    without one. A long step is busy for its length, an endless loop for ever. `load` is of about
+    now: it is read while a step may be changing it.
     """
 
     busy_s: float
+    load: Load = Load()
 
 
 FromEngine: TypeAlias = Step | Accepted | Rejected | Loading | Ready | Fatal | Pong

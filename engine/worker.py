@@ -14,7 +14,6 @@ import gc
 import logging
 import os
 import queue
-import re
 import signal
 import socket
 import sys
@@ -23,11 +22,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, assert_never
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, TypeAlias, assert_never
 
 import msgspec
 
-from engine.config import EngineConfig
+from engine.config import EngineConfig, decode_config
 from engine.errors import EngineConfigError, EngineError, EngineRequestError
 from engine.frames import (
     LENGTH_PREFIX_BYTES,
@@ -36,6 +35,7 @@ from engine.frames import (
     Cancel,
     Fatal,
     FromEngine,
+    Load,
     Loading,
     Ping,
     Pong,
@@ -47,6 +47,7 @@ from engine.frames import (
     ToEngine,
     WantDrafts,
 )
+from engine.logs import log_to_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -79,6 +80,7 @@ class EngineLike(Protocol):
     def info(self) -> Ready: ...
     @property
     def has_work(self) -> bool: ...
+    def load(self) -> Load: ...
     def encode(self, start: Start) -> Encoded: ...
     def add(self, start: Start, encoded: Encoded) -> Accepted: ...
     def cancel(self, stream: str) -> None: ...
@@ -133,6 +135,8 @@ class _Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self.work = _Work()
+        self.load: Callable[[], Load] = Load
+        """What pings are answered with; set once there is an engine."""
         self._socket = sock
         self._buffer = bytearray()
         self._sending = threading.Lock()
@@ -196,7 +200,7 @@ class _Link:
                     raise EngineError(f"a frame of {size} bytes is over the limit")
                 frame = _decoder.decode(file.read(size))
                 if isinstance(frame, Ping):
-                    self.send(Pong(self.work.busy_s()))
+                    self.send(Pong(self.work.busy_s(), self.load()))
                 else:
                     self._inbox.put(frame)
 
@@ -206,6 +210,7 @@ def serve(sock: socket.socket, config: str, make_engine: EngineMaker) -> int:
     link = _Link(sock)
     try:
         engine = make_engine(decode_config(config), link.progress)
+        link.load = engine.load
         link.send(engine.info())
         try:
             _run(engine, link)
@@ -315,31 +320,9 @@ class _Intake:
         except (EngineError, GatewayGoneError, MemoryError):
             raise  # not this request's fault: the process cannot go on
         except Exception as error:
-            log.exception("stream %s could not be started", start.stream)
+            log.exception("a stream could not be started", extra={"stream": start.stream})
             message = f"the engine could not start this request: {type(error).__name__}"
             self._link.send(Rejected(start.stream, "internal", message, None))
-
-
-def decode_config(text: str) -> EngineConfig:
-    """Raises `EngineConfigError` naming the setting and what is allowed."""
-    try:
-        return msgspec.json.decode(text, type=EngineConfig)
-    except msgspec.MsgspecError as error:
-        problem, _, path = str(error).partition(" - at ")
-        key = re.sub(r"\W", "", path)
-        properties = msgspec.json.schema(EngineConfig)["$defs"]["EngineConfig"]["properties"]
-        if key not in properties:
-            known = ", ".join(properties)
-            raise EngineConfigError(f"{problem}; settings: {known}", "config") from error
-        allowed = _choices(properties[key])
-        choices = f"; allowed: {', '.join(map(str, allowed))}" if allowed else ""
-        raise EngineConfigError(f"{problem}{choices}", key) from error
-
-
-def _choices(schema: dict[str, Any]) -> list[object]:
-    """The values of a setting that has a list of them; limits of others are in msgspec's words."""
-    kinds = schema.get("anyOf", [schema])
-    return [value for kind in kinds for value in kind.get("enum", []) if value is not None]
 
 
 def _load_engine(config: EngineConfig, progress: Progress) -> EngineLike:
@@ -370,11 +353,7 @@ def main() -> int:
     parser.add_argument("--socket", required=True, help="the gateway's unix socket")
     parser.add_argument("--config", default="{}", help="EngineConfig as JSON")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    log_to_gateway()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Read when torch loads. By default its threads spin for milliseconds while they wait for one
     # another, which makes a step twenty times as long as soon as anything else, such as our own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from gateway import request_ids
 from gateway.access import read_keys
 from gateway.access.access import are_keys_needed
 from gateway.access.hosts import Hosts
@@ -20,6 +22,8 @@ from gateway.errors import BackendError
 from gateway.middleware import BodyLimit, Doorkeeper, Gate
 from gateway.responses import error_response, refusal_response
 from gateway.service import Gateway
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.texts import TextLog
 from gateway.transports import demonstration, documents, pages, status, streams, tickets, ws
 from gateway.transports.openai import routes as openai
 from gateway.transports.openai.errors import refused as openai_refused
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from gateway.backends.base import Backend
     from gateway.clock import Clock
     from gateway.config import GatewayConfig
+    from gateway.telemetry.traces import Traces
 
 
 class Application(Starlette):
@@ -53,29 +58,37 @@ def create_app(
     """`backend` is started when the application is, and stopped with it.
 
     `make_clock` is called on the event loop; None: the loop's own clock. The `Gateway` is
-    `app.state.gateway` once the application has started. Raises ConfigError where the keys cannot
-    be read.
+    `app.state.gateway` once the application has started; `app.state.metrics` what `/metrics` tells.
+    Raises ConfigError where the keys cannot be read.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         gateway = Gateway(config, backend, make_clock() if make_clock else None)
         app.state.gateway = gateway
+        app.state.metrics.watch(gateway)
+        if config.log.texts:
+            gateway.streams.observers.append(TextLog())
+        traces = _traces() if config.telemetry.traces else None
+        if traces is not None:
+            gateway.streams.observers.append(traces)
         gateway.start()
         try:
             yield
         finally:
             await gateway.stop()
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
     server = config.server
     keys_needed = are_keys_needed(config, read_keys(config.access))
-    return Application(
+    app = Application(
         routes=[
             *streams.routes(),
             *ws.routes(),
             *tickets.routes(),
             *openai.routes(),
-            *status.routes(),
+            *status.routes(metrics=config.telemetry.metrics),
             *documents.routes(),
             *demonstration.routes(config.demonstration, backend),
             *pages.routes(),
@@ -90,9 +103,16 @@ def create_app(
                     "Content-Type",
                     LAST_EVENT_ID,
                     "Authorization",
+                    request_ids.HEADER,
                     *openai.REQUEST_HEADERS,
                 ],
-                expose_headers=["Location", "Content-Location", "Retry-After", "WWW-Authenticate"],
+                expose_headers=[
+                    "Location",
+                    "Content-Location",
+                    "Retry-After",
+                    "WWW-Authenticate",
+                    request_ids.HEADER,
+                ],
             ),
             Middleware(
                 Doorkeeper,
@@ -110,6 +130,15 @@ def create_app(
             Exception: _broken,
         },
     )
+    app.state.metrics = Metrics()
+    return app
+
+
+def _traces() -> Traces:
+    """Loaded only where it is wanted: the extra `otel` may not be there."""
+    from gateway.telemetry import traces
+
+    return traces.to_collector()
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

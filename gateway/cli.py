@@ -1,10 +1,9 @@
-"""The `wetink` command: serve, stream, pull, keys, version."""
+"""The `wetink` command: serve, stream, pull, keys, config, doctor, version."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import logging
 import shlex
 import shutil
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from gateway import engine_packages
 from gateway.errors import BackendError, ConfigError
 from protocol.events import PROTOCOL_VERSION
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
-ENGINE_PACKAGES = ("torch", "transformers")
-INSTALL_ENGINE = "pip install 'wetink[engine]' (in a checkout: make setup)"
 DEFAULT_URL = "http://127.0.0.1:8000"
 EXAMPLE_PROMPT = "Tell me a story about a lighthouse."
 BAR_WIDTH = 30
@@ -70,12 +68,12 @@ def _serve(argv: Sequence[str]) -> int:
 
     from gateway.access import read_keys, require_guard
     from gateway.server import bind, serve
+    from gateway.telemetry import logs
 
     options = _serve_parser().parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = _load_config(options)
     require_guard(config, read_keys(config.access))
+    logs.configure(config.log)
     try:
         # Found out before a model is fetched and loaded, not after.
         bind(config).close()
@@ -169,7 +167,9 @@ def _backend(config: GatewayConfig) -> Backend:
     _require_engine()
     if config.engine.model in (None, EMBEDDED_MODEL):
         _pull_quietly()
-    return LocalBackend(config.started_engine, config.supervision, on_progress=LoadingBar())
+    for_people = config.log.format == "human"
+    on_progress = LoadingBar() if for_people else LoadingLog()
+    return LocalBackend(config.started_engine, config.supervision, on_progress=on_progress)
 
 
 def _announce(url: str, backend: Backend) -> None:
@@ -216,6 +216,18 @@ class LoadingBar:
         sys.stderr.flush()
 
 
+class LoadingLog:
+    """The same as lines of the log, one per phase."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def __call__(self, phase: str, _fraction: float | None) -> None:
+        if phase != self._phase:
+            self._phase = phase
+            logging.getLogger("wetink.engine").info("%s", phase)
+
+
 def _pull(argv: Sequence[str]) -> int:
     _require_engine()
     return subprocess.run(
@@ -231,11 +243,11 @@ def _pull_quietly() -> None:
 
 
 def _require_engine() -> None:
-    """Looks without importing: the gateway's process never loads torch. Raises BackendError."""
-    missing = [name for name in ENGINE_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    """Raises BackendError."""
+    if missing := engine_packages.missing():
         raise BackendError(
-            f"the engine needs {' and '.join(missing)}, not installed here: {INSTALL_ENGINE}"
+            f"the engine needs {' and '.join(missing)}, not installed here: "
+            f"{engine_packages.INSTALL}"
         )
 
 
@@ -249,6 +261,18 @@ def _keys(argv: Sequence[str]) -> int:
     from gateway.access import command
 
     return command.main(argv)
+
+
+def _config(argv: Sequence[str]) -> int:
+    from gateway.settings import command
+
+    return command.run(argv)
+
+
+def _doctor(argv: Sequence[str]) -> int:
+    from gateway import doctor
+
+    return doctor.run(argv)
 
 
 def _version(argv: Sequence[str]) -> int:
@@ -273,5 +297,7 @@ COMMANDS = {
     "stream": Command(_stream, "generate text at a running gateway and watch it"),
     "pull": Command(_pull, "fetch and convert the embedded model"),
     "keys": Command(_keys, "make, list and revoke keys"),
+    "config": Command(_config, "check a configuration file, or show what is in force"),
+    "doctor": Command(_doctor, "look at this machine: what is lost, and how to mend it"),
     "version": Command(_version, "print the version"),
 }

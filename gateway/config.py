@@ -42,6 +42,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Where the gateway listens and whom it answers."""
 
     host: str = "127.0.0.1"
+    """Address or name to listen on. Other than loopback lets other machines in."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """0: any free port."""
     allowed_origins: list[str] = []
@@ -51,12 +52,16 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Names the `Host` header may have ("*": any). None: on a loopback address only loopback names,
     which keeps a hostile page from reaching the gateway by rebinding its own name; else any where
     keys are needed, and where none are, addresses and this machine's own name."""
+    tls_certificate: str | None = None
+    """File with the certificate and its chain (PEM): HTTPS and WSS instead of HTTP. Goes with
+    `tls_key`."""
+    tls_key: str | None = None
+    """File with the certificate's private key (PEM)."""
     drain_s: Annotated[float, Meta(ge=0.0)] = 20.0
     """How long live streams may go on after a SIGTERM. SIGINT, and a second SIGTERM, end them at
     once."""
     shutdown_s: _Seconds = 5.0
     """How long connections get to end when the gateway stops."""
-    access_log: bool = False
 
 
 class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +78,7 @@ class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ticket_s: _Seconds = 300.0
     """How long a ticket is good that asks for nothing else."""
     longest_ticket_s: _Seconds = 3600.0
+    """How long one may be good at most."""
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +89,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     header_bytes: Positive = 32 * 1024
     """Request line and headers together; more is refused with `headers_too_large`."""
     headers: Positive = 100
+    """How many a request may have."""
     receive_s: _Seconds = 30.0
     """How long a whole request, headers and body, may take to arrive."""
     idle_s: Annotated[int, Meta(ge=1)] = 5
@@ -90,6 +97,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     connections: Positive = 4096
     """Open at once; one more is refused with `too_many_connections`."""
     connections_per_address: Positive | None = 512
+    """Of these, from one client address (IPv6: one /64)."""
     connections_per_key: Positive | None = 1024
     """Requests being answered and WebSockets open with one key."""
     live_streams: Positive = 256
@@ -99,23 +107,31 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     streams_per_address: Positive = 64
     """Of these, started from one client address (IPv6: one /64)."""
     streams_per_key: Positive | None = 128
+    """Of these, started with one key."""
     requests_per_minute_per_address: Positive | None = 1200
     """Requests and starts on a WebSocket; more are refused with `rate_limited`."""
     requests_per_minute_per_key: Positive | None = None
+    """The same with one key."""
     tokens_per_minute_per_address: Positive | None = None
     """Of prompts and answers together. `max_tokens` of a stream count until it ends."""
     tokens_per_minute_per_key: Positive | None = None
+    """The same with one key."""
     messages_per_minute_per_socket: Positive | None = 6000
     """Messages that a client may send over one WebSocket."""
     wrong_keys_per_minute_per_address: Positive | None = 30
+    """Guesses at keys; then every key that is not known yet is refused."""
     kept_streams: Positive = 1024
     """Finished streams kept for resumes; the oldest go first."""
     kept_bytes: Positive = 64 * 1024 * 1024
     """Memory that they take together; the oldest go first."""
     attachments_per_stream: Positive = 64
+    """Readers of one stream at once."""
     attachments_per_socket: Positive = 256
+    """Streams read over one WebSocket at once."""
     attachments_per_address: Positive = 1024
+    """Readings of streams by one client address at once (IPv6: one /64)."""
     attachments_per_key: Positive | None = 2048
+    """The same with one key."""
     exempt_addresses: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks the limits per address do not apply to: proxies, as everybody behind one has its
     address."""
@@ -138,9 +154,11 @@ class OverloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     shorter_drafts_from_s: _Seconds | None = 2.0
     """Expected wait from which drafts are at most `shorter_draft_length` long; None: never."""
     shorter_draft_length: Annotated[int, Meta(ge=0)] = 2
+    """In tokens; 0: no drafts then."""
     fallback_from_s: _Seconds = 10.0
     """Expected wait from which `fallback_model` serves requests that name no model."""
     fallback_model: str | None = None
+    """A smaller model that the backend serves too. None: there is none."""
 
 
 class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,14 +180,16 @@ class PoliciesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Named profiles: words for users instead of knobs."""
 
     default: str = "chat"
+    """Profile of requests that name no policy."""
     profiles: dict[str, PolicySpec] = {}
-    """Added to the built-in profiles; the same name replaces one."""
+    """Added to the built-in profiles chat, ide, tts and api; the same name replaces one."""
 
 
 class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which source of tokens, and how the scripted one plays."""
 
     kind: Literal["local", "scripted"] = "local"
+    """"local": an engine of our own; "scripted": plays trace files, for trying clients out."""
     traces: str | None = None
     """Trace file or folder of traces of the scripted backend; None: the sample that is built in."""
     speed: Annotated[float, Meta(gt=0.0)] = 1.0
@@ -210,12 +230,13 @@ class DemonstrationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Lets the page at `/` slow the engine down and kill it; on loopback addresses only."""
 
     enabled: bool = False
+    """Whether the page may do so."""
     verify_delay_ms: Annotated[float, Meta(ge=0.0, le=MAX_VERIFY_DELAY_MS)] = 300.0
     """With which it begins: the engine's, where that is not set."""
 
 
 class SupervisionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the local backend takes its engine for dead or hung, and how often it starts another."""
+    """When the gateway takes its engine for dead or hung, and how often it starts another."""
 
     start_s: _Seconds = 300.0
     """How long an engine may load without reporting progress."""
@@ -227,10 +248,38 @@ class SupervisionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     cancel_s: _Seconds = 5.0
     """How long a cancelled stream waits for its engine to end it, before the gateway does."""
     max_restarts: Annotated[int, Meta(ge=0)] = 5
-    """In `restart_window_s`; with more, what is wrong will not go away by itself."""
+    """In `restart_window_s`; with more, what is wrong will not go away by itself: all streams are
+    given up."""
     restart_window_s: _Seconds = 60.0
+    """What restarts are counted in."""
     restart_delay_s: Annotated[float, Meta(ge=0.0)] = 0.1
     """Before the first restart; doubles with each one in the window."""
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written to standard error."""
+
+    format: Literal["human", "json"] = "human"
+    """"json": one object per line, for programs."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Less important lines are left out."""
+    access: bool = True
+    """One line for each request, when it is over."""
+    ids: bool = False
+    """Ids of streams and paths of requests in full. Whoever knows a stream's id can read it; so
+    usually a fingerprint stands for it."""
+    texts: bool = False
+    """Prompts, and what was answered."""
+
+
+class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What other programs are told of the gateway."""
+
+    metrics: bool = True
+    """Whether `/metrics` is answered."""
+    traces: bool = False
+    """Whether every generation is traced with OpenTelemetry (`pip install 'wetink[otel]'`). Its own
+    `OTEL_…` variables say where to."""
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,6 +293,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     engine: EngineConfig = EngineConfig()
     supervision: SupervisionConfig = SupervisionConfig()
     demonstration: DemonstrationConfig = DemonstrationConfig()
+    log: LogConfig = LogConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
 
     @property
     def started_engine(self) -> EngineConfig:
@@ -261,11 +312,16 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         env: Mapping[str, str] | None = None,
     ) -> GatewayConfig:
         """Reads everything there is to read. Raises ConfigError naming the key."""
-        tree: dict[str, Any] = {} if path is None else _read_toml(path)
+        tree: dict[str, Any] = {} if path is None else read_toml(path)
         for key, value in _from_env(os.environ if env is None else env).items():
             _put(tree, key, value)
         for key, value in (overrides or {}).items():
             _put(tree, key, value)
+        return cls.from_tree(tree)
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> GatewayConfig:
+        """A configuration as TOML has it. Raises ConfigError naming the key."""
         _read_profiles(tree)
         try:
             config = msgspec.convert(tree, cls, strict=False)
@@ -290,7 +346,8 @@ def profiles_of(config: PoliciesConfig) -> dict[str, PolicySpec]:
     return {**BUILT_IN_PROFILES, **config.profiles}
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises ConfigError naming the file."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
@@ -361,6 +418,8 @@ def _check_names(config: GatewayConfig) -> None:
                 f'server.allowed_origins: {quoted(origin)} matches no page; write "*" or what the '
                 f"browser sends, scheme://host[:port] in lower case, such as {quoted(usual)}"
             )
+    if (config.server.tls_certificate is None) != (config.server.tls_key is None):
+        raise ConfigError("server.tls_certificate: it goes with server.tls_key; give both or none")
     for host in config.server.allowed_hosts or ():
         if host != "*" and not _HOST.fullmatch(host) and not _is_network(host):
             raise ConfigError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import math
 import signal
 import socket
+import ssl
 import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -17,6 +19,7 @@ from gateway.access import read_keys, require_guard
 from gateway.app import create_app
 from gateway.connections import Bounds, protocols
 from gateway.errors import ConfigError
+from gateway.telemetry.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -159,7 +162,7 @@ def make_server(
     http, websocket = protocols(bounds)
     app = create_app(config, backend, make_clock)
     uvicorn_config = uvicorn.Config(
-        app,
+        Requests(app, config.log, app.state.metrics.http),
         http=http,
         ws=websocket,
         ws_max_size=config.limits.body_bytes,
@@ -168,21 +171,26 @@ def make_server(
         ws_per_message_deflate=False,  # a compressor would hold tokens back
         lifespan="on",
         backlog=BACKLOG,
-        access_log=settings.access_log,
+        access_log=False,  # ours knows routes and request ids (gateway/telemetry/requests.py)
         log_config=None,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=config.limits.idle_s,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_s),
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
     )
     return Server(app, uvicorn_config, settings, bounds, signals=signals, reread=reread)
 
 
 def bind(config: GatewayConfig) -> socket.socket:
-    """A listening socket. Raises ConfigError when the address is not available, or would let in
-    anybody, or nobody, without the operator's having said so.
+    """A listening socket. Raises ConfigError when the address, or the certificate for it, is not
+    available, or would let in anybody, or nobody, without the operator's having said so.
     """
     require_guard(config, read_keys(config.access))
+    _check_certificate(config.server)
+    if config.telemetry.traces and importlib.util.find_spec("opentelemetry") is None:
+        raise ConfigError("telemetry.traces: it needs pip install 'wetink[otel]'")
     host, port = config.server.host, config.server.port
     listener: socket.socket | None = None
     try:
@@ -201,9 +209,24 @@ def bind(config: GatewayConfig) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def _check_certificate(settings: ServerConfig) -> None:
+    """Now and not when the model has been loaded. Raises ConfigError."""
+    if settings.tls_certificate is None:
+        return
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:  # an SSLError is one
+        raise ConfigError(
+            f"server.tls_certificate, server.tls_key: {settings.tls_certificate} and "
+            f"{settings.tls_key} cannot be used: {error.strerror or error}"
+        ) from error
+
+
+def url_of(listener: socket.socket, config: GatewayConfig) -> str:
+    scheme = "http" if config.server.tls_certificate is None else "https"
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def serve(
@@ -219,7 +242,7 @@ async def serve(
     """
     listener = bind(config)
     server = make_server(config, backend, reread=reread)
-    watcher = asyncio.create_task(_watch_start(server, url_of(listener), on_ready))
+    watcher = asyncio.create_task(_watch_start(server, url_of(listener, config), on_ready))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -256,7 +279,7 @@ async def running_server(
         if running.done():
             listening.cancel()
             await running
-        yield url_of(listener)
+        yield url_of(listener, config)
     finally:
         server.should_exit = True
         await running

@@ -197,20 +197,24 @@ class Gateway:
 
         Raises RequestError or BackendError when it cannot be.
         """
-        resolved = msgspec.structs.replace(
-            request,
-            model=self.model(request.model, principal).id,
-            seed=secrets.randbits(SEED_BITS) if request.seed is None else request.seed,
-            priority=principal.priority(request),
-        )
-        return await self.streams.start(
-            resolved,
-            principal,
-            [*claims, *principal.claims(request)],
-            want_drafts=SpecPolicy(policy, request.offsets).wants_drafts,
-            fallback=self._fallback(principal) if request.model is None else None,
-            is_kept=is_kept,
-        )
+        try:
+            resolved = msgspec.structs.replace(
+                request,
+                model=self.model(request.model, principal).id,
+                seed=secrets.randbits(SEED_BITS) if request.seed is None else request.seed,
+                priority=principal.priority(request),
+            )
+            return await self.streams.start(
+                resolved,
+                principal,
+                [*claims, *principal.claims(request)],
+                want_drafts=SpecPolicy(policy, request.offsets).wants_drafts,
+                fallback=self._fallback(principal) if request.model is None else None,
+                is_kept=is_kept,
+            )
+        except (RequestError, BackendError) as error:
+            self.streams.totals.refused[error.code.value] += 1
+            raise
 
     def _fallback(self, principal: Principal) -> str | None:
         """The model that serves in an overload, where there is one that the principal may use."""

@@ -69,6 +69,8 @@ class Step(msgspec.Struct):
     """When there may be more to say though the ledger has not changed (seconds)."""
     erased: int = 0
     """Units taken back."""
+    cause: str | None = None
+    """Why."""
     tail: int = 0
     """Units on show and not committed, once text was shown; 0: none was."""
     encoded: Any = None
@@ -198,7 +200,12 @@ class Edition:
             chunks = self._deliver(part, position, allowed, retraction, now)
             retraction = None
         rest = self._deliver(part, chunks.position, _whole(part), retraction, now, cut_short=True)
-        return Step(chunks.events + rest.events, rest.position, erased=chunks.erased + rest.erased)
+        return Step(
+            chunks.events + rest.events,
+            rest.position,
+            erased=chunks.erased + rest.erased,
+            cause=chunks.cause or rest.cause,
+        )
 
     def _compare(self, part: PartLedger, position: Position) -> tuple[Position, Retraction | None]:
         """Cut what no longer stands off the tail, and move what is committed now out of it."""
@@ -268,8 +275,10 @@ class Edition:
             longest = end_units + self._length(text) - at_units
         if events:
             position = Position(position.part, at, at_units, sure, sure_units, tail)
-        erased = 0 if retraction is None else retraction.n
-        return Step(events, position, allowed.wake_at, erased, longest)
+        step = Step(events, position, allowed.wake_at, tail=longest)
+        if retraction is not None:
+            step.erased, step.cause = retraction.n, retraction.cause
+        return step
 
     def _retract(self, retraction: Retraction, now: float) -> Retract:
         return Retract(

@@ -31,12 +31,21 @@ from protocol.transitions import State, follow
 if TYPE_CHECKING:
     from protocol.edition import Step
     from protocol.policy import Policy
+    from protocol.stats import Tally
 
 
 class Sender:
     """`open` once, then `advance` whenever ledger, clock or reader moved."""
 
-    def __init__(self, edition: Edition, *, ref: str | None = None) -> None:
+    def __init__(
+        self,
+        edition: Edition,
+        *,
+        ref: str | None = None,
+        tally: Tally | None = None,
+        is_first: bool = True,
+    ) -> None:
+        """`tally`, `is_first`: see `AttachmentStats`."""
         self.edition = edition
         self.closed = False
         """`finish` or `error` has been given out."""
@@ -46,7 +55,12 @@ class Sender:
         self._state = State.CONNECTING
         self._mark: Mark | None = None
         self._position = Position()
-        self._stats = AttachmentStats(edition.started_at)
+        self.stats = AttachmentStats(edition.started_at, tally, is_first=is_first)
+
+    @property
+    def withholds(self) -> bool:
+        """Whether the policy keeps back text of the last part that is committed in the ledger."""
+        return self._position.at < self.edition.ledger.current.committed_length
 
     @property
     def policy(self) -> Policy:
@@ -111,7 +125,7 @@ class Sender:
         if self._position.part < ledger.current.index:
             earlier = self._finish_earlier_parts(now)
         try:
-            step = self.edition.step(self._position, self._stats, now)
+            step = self.edition.step(self._position, self.stats, now)
         except PolicyError as error:
             failure = self.fail(ErrorCode.POLICY_FAILED, str(error), retryable=False)
             return [*earlier, failure]
@@ -157,7 +171,7 @@ class Sender:
         at = resumed_at(cursor, edition.ledger, edition.epoch, edition.unit)
         self._position = Position(cursor.part, at, cursor.offset, at, cursor.offset)
         self._mark = cursor.mark
-        self._stats.final_units = cursor.offset + sum(
+        self.stats.final_units = cursor.offset + sum(
             units.length(part.committed_text(), edition.unit) for part in parts[: cursor.part]
         )
 
@@ -168,11 +182,12 @@ class Sender:
         if position is before:
             return
         self._position = position
-        stats = self._stats
+        stats = self.stats
         if position.at_units > before.at_units:
             stats.committed(position.at_units - before.at_units, now)
         if step.erased:
-            stats.erased(step.erased)
+            assert step.cause is not None
+            stats.erased(step.erased, step.cause)
         if step.tail:
             stats.shown(step.tail, now)
 
@@ -208,7 +223,7 @@ class Sender:
                 reason=ending.reason,
                 usage=ending.usage,
                 digest=edition.ledger.digest(),
-                stats=self._stats.report(ending.usage, ending.steps),
+                stats=self.stats.report(ending.usage, ending.steps),
             )
         self._close(Error)
         return Error(

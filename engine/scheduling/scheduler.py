@@ -49,6 +49,8 @@ class Scheduler:
         place.
         """
         self.running: list[Sequence] = []
+        self.preemptions = 0
+        """So far."""
 
     @property
     def has_work(self) -> bool:
@@ -126,6 +128,7 @@ class Scheduler:
     def _preempt(self, victim: Sequence) -> None:
         self.blocks.free(victim)
         victim.preempted()
+        self.preemptions += 1
         self.running.remove(victim)
         self.add(victim)
 

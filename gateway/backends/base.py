@@ -86,6 +86,29 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None
 
 
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a backend has to do, as of some seconds ago, and what it has counted."""
+
+    running: int = 0
+    """Streams it works on."""
+    waiting: int = 0
+    """Streams that wait for their turn."""
+    engine: EngineLoad | None = None
+    """None: it has no engine, or that is not running."""
+    engine_restarts: int = 0
+
+
+class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts are those of the present engine: they begin anew with the next one."""
+
+    kv_blocks: int
+    kv_blocks_used: int
+    steps: int
+    preemptions: int
+    sentinel_checks: int
+    sentinel_mismatches: int
+
+
 class Backend(Protocol):
     """A source of tokens. All methods run on the event loop."""
 
@@ -104,6 +127,8 @@ class Backend(Protocol):
         ...
 
     def models(self) -> list[ModelInfo]: ...
+
+    def load(self) -> Load: ...
 
     async def generate(
         self,

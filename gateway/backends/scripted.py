@@ -20,6 +20,7 @@ from gateway.backends.base import (
     Drafted,
     Failed,
     Finished,
+    Load,
     ModelInfo,
     Sink,
     TokenCounts,
@@ -119,6 +120,9 @@ class ScriptedBackend:
             ModelInfo(id=name, context_length=CONTEXT_LENGTH, drafters=["scripted"])
             for name in self._traces
         ]
+
+    def load(self) -> Load:
+        return Load(running=len(self._playing))
 
     async def generate(
         self,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from protocol.ledger import Ledger
     from protocol.policy import Policy
     from protocol.sender import Sender
+    from protocol.stats import Tally
 
 
 class Attachment:
@@ -44,9 +45,12 @@ class Attachment:
         *,
         delivery: DeliveryConfig,
         unsent_bytes: int,
+        tally: Tally,
         on_leave: Callable[[Attachment], None],
     ) -> None:
-        """`ledger`: the one that `sender` reads. `on_leave` is called once."""
+        """`ledger`: the one that `sender` reads. `tally`: what this one is added to. `on_leave` is
+        called once.
+        """
         self.encoded = sender.edition.encoded
         """`encoded(events, encode)` is `encode(events)`, of what was collected last; made once for
         all attachments that were given the same events and whose transports encode alike.
@@ -62,6 +66,9 @@ class Attachment:
         self._stall_s = delivery.stall_s
         self._unsent_bytes = unsent_bytes
         self._taken_bytes = ledger.committed_bytes
+        self._tally = tally
+        self._owed_since: float | None = None
+        """When the oldest text was verified that is not committed here; None: there is none."""
         self._quiet_since = clock.now()
         self.closed = False
         """Nothing more will come: after `finish` or `error`, or after `leave`."""
@@ -81,6 +88,11 @@ class Attachment:
         return self._sender.unit
 
     @property
+    def waiting_bytes(self) -> int:
+        """Committed text that has come since the reader took the last, as UTF-8."""
+        return 0 if self.closed else self._ledger.committed_bytes - self._taken_bytes
+
+    @property
     def cursor(self) -> Cursor:
         """Where a resume would go on, after the events collected last."""
         return self._sender.cursor
@@ -95,8 +107,11 @@ class Attachment:
         self._pending.append(self._sender.open(cursor))
         self._connection.wake(self)
 
-    def notify(self) -> None:
-        """The ledger changed. Called for every backend event, so it must cost next to nothing."""
+    def notify(self, now: float) -> None:
+        """The ledger changed, at `now`. Called for every event, so it must cost next to nothing."""
+        self._tally.changes += 1
+        if self._owed_since is None and self._ledger.committed_bytes > self._taken_bytes:
+            self._owed_since = now
         connection = self._connection
         if connection.stuck_since is not None and self._is_too_slow():
             self.fail(
@@ -110,6 +125,8 @@ class Attachment:
     def fail(self, code: ErrorCode, message: str, *, retryable: bool) -> None:
         """Ends this attachment; the stream goes on."""
         if not self._sender.closed:
+            failures = self._tally.failures
+            failures[code] = failures.get(code, 0) + 1
             self._pending.append(self._sender.fail(code, message, retryable))
             self._connection.wake(self)
 
@@ -128,6 +145,11 @@ class Attachment:
         if self._pending:
             events, self._pending = self._pending + events, []
         if events:
+            self._tally.deliveries += 1
+            if self._owed_since is not None and self._sender.stats.last_committed == now:
+                self._tally.lags.add(now - self._owed_since)
+                # Of what is still withheld it is not known since when: too late by little.
+                self._owed_since = now if self._sender.withholds else None
             self._quiet_since = now
         elif not sender.closed and now >= self._quiet_since + self._heartbeat_s:
             self._quiet_since = now

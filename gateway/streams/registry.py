@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from weakref import WeakSet
 
 from gateway.access import take_all
@@ -13,6 +13,7 @@ from gateway.config import OverloadConfig
 from gateway.overload import Turns, degrade
 from gateway.streams.calls import CallReader
 from gateway.streams.stream import Stream
+from gateway.streams.totals import Totals
 from protocol.errors import ErrorCode, RequestError
 from protocol.ledger import Failed
 from protocol.requests import ToolCall
@@ -49,6 +50,18 @@ class _Kept(NamedTuple):
     """Bytes."""
 
 
+class StreamObserver(Protocol):
+    """Is told of every stream. Must not raise."""
+
+    def stream_started(self, stream: Stream, request: GenerationRequest) -> None:
+        """In the task that serves the request. A stream may have ended before."""
+        ...
+
+    def stream_ended(self, stream: Stream) -> None:
+        """However it did: `stream.ledger.ending` says."""
+        ...
+
+
 class StreamRegistry:
     """All streams of this gateway: a bounded number generating, a bounded number kept after.
 
@@ -67,6 +80,8 @@ class StreamRegistry:
         overload: OverloadConfig | None = None,
     ) -> None:
         self.epoch = epoch
+        self.totals = Totals()
+        self.observers: list[StreamObserver] = []
         self._backend = backend
         self._clock = clock
         self._limits = limits
@@ -89,6 +104,16 @@ class StreamRegistry:
     @property
     def live(self) -> int:
         return len(self._live)
+
+    @property
+    def kept(self) -> int:
+        """Finished ones that can still be read."""
+        return len(self._finished)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that these take."""
+        return self._kept_bytes
 
     def change(self, limits: LimitsConfig, overload: OverloadConfig) -> None:
         """Other bounds from now on; streams that live go on under those they began with."""
@@ -137,7 +162,8 @@ class StreamRegistry:
             clock=self._clock,
             limits=self._limits,
             delivery=self._delivery,
-            on_end=self._keep,
+            tallies=self.totals.tallies,
+            on_end=self._end,
         )
         stream.is_kept = is_kept
         self._live[stream.id] = stream
@@ -168,7 +194,10 @@ class StreamRegistry:
             raise
         if admission.seed is not None:
             stream.seed = admission.seed
+        self.totals.started += 1
         stream.begin_grace()
+        for observer in self.observers:
+            observer.stream_started(stream, request)
         return stream
 
     def get(self, stream_id: str, principal: Principal, cursor: Cursor | None = None) -> Stream:
@@ -238,6 +267,13 @@ class StreamRegistry:
         stream.cancel()
         if stream.id in self._finished:
             self._expire(stream.id)
+
+    def _end(self, stream: Stream) -> None:
+        assert stream.ledger.ending is not None
+        self.totals.count_end(stream.ledger.ending)
+        for observer in self.observers:
+            observer.stream_ended(stream)
+        self._keep(stream)
 
     def _keep(self, stream: Stream) -> None:
         self._forget_live(stream, tokens=stream.tokens_used)

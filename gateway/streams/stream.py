@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 from weakref import WeakValueDictionary
 
+from gateway import request_ids
 from gateway.backends.base import Drafted, Failed, Finished, PartBegins, TokenCounts, Verified
 from gateway.delivery import Attachment
 from gateway.policies import SpecPolicy
@@ -16,7 +17,7 @@ from protocol.ledger import Completed, Ledger
 from protocol.sender import Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from gateway.access import Principal
     from gateway.backends.base import Backend, BackendEvent
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from protocol.cursor import Cursor
     from protocol.events import IncludeItem
     from protocol.requests import GenerationRequest, PolicySpec
+    from protocol.stats import Tally
 
 logger = logging.getLogger("wetink.streams")
 
@@ -63,10 +65,12 @@ class Stream:
         clock: Clock,
         limits: LimitsConfig,
         delivery: DeliveryConfig,
+        tallies: Mapping[str, Tally],
         on_end: Callable[[Stream], None],
     ) -> None:
         """`want_drafts`: as its backend is told when it begins, before there is a reader. `owner`:
-        of the principal that started it.
+        of the principal that started it. `tallies`: what attachments are added to, by the kind of
+        their policy.
         """
         self.id = stream_id
         self.epoch = epoch
@@ -84,7 +88,10 @@ class Stream:
         self._started_at = clock.now()
         self._limits = limits
         self._delivery = delivery
+        self._tallies = tallies
         self._on_end = on_end
+        self._request_id = request_ids.current()
+        self._was_read = False
         self._tokens_wanted = bool(TOKEN_ITEMS.intersection(request.include))
         self._wanting_drafts = 0
         """How many attachments show drafts."""
@@ -106,6 +113,16 @@ class Stream:
             return None
         return ending.usage.prompt_tokens + ending.usage.completion_tokens
 
+    @property
+    def age_s(self) -> float:
+        """Since its request came."""
+        return self._clock.now() - self._started_at
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """Of what is logged about it: whose it is."""
+        return {"stream": self.id, "request": self._request_id}
+
     def accept(self, event: BackendEvent) -> None:
         """The backend's sink. Never raises: a backend that breaks the ledger's rules loses the
         stream, not the gateway.
@@ -115,7 +132,7 @@ class Stream:
         try:
             self._apply(event)
         except LedgerError:
-            logger.exception("stream %s: the backend broke the ledger", self.id)
+            logger.exception("the backend broke the ledger", extra={"fields": self.log_fields})
             self.fail(
                 ErrorCode.ENGINE_FAILED,
                 "the engine contradicted itself; its text cannot be trusted",
@@ -160,13 +177,16 @@ class Stream:
                 ErrorCode.OVERLOADED, f"this stream is being read {most} times already"
             )
         terms = _Terms(spec, unit, frozenset(include), multiplexed, encoding)
+        edition = self._edition(terms)
+        tally = self._tallies[str(edition.policy.described["kind"])]
         attachment = Attachment(
-            Sender(self._edition(terms), ref=ref),
+            Sender(edition, ref=ref, tally=tally, is_first=not self._was_read),
             self.ledger,
             self._clock,
             connection,
             delivery=self._delivery,
             unsent_bytes=self._limits.unsent_bytes,
+            tally=tally,
             on_leave=lambda left: self._detach(left, connection.principal),
         )
         connection.principal.attachments.take()
@@ -176,6 +196,7 @@ class Stream:
             connection.principal.attachments.give()
             raise
         self.attachments.append(attachment)
+        self._was_read = True
         self._tokens_wanted = self._tokens_wanted or bool(TOKEN_ITEMS.intersection(include))
         self._cancel_grace()
         self._count_wanting_drafts(+1 if attachment.policy.wants_drafts else 0)
@@ -230,8 +251,9 @@ class Stream:
                 assert_never(event)
 
     def _spread(self) -> None:
+        now = self._clock.now()
         for attachment in self.attachments:
-            attachment.notify()
+            attachment.notify(now)
         if self.ledger.ending is not None:
             self._cancel_grace()
             if not self._tokens_wanted:

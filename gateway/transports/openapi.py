@@ -299,6 +299,19 @@ def _meta_paths() -> Json:
         "/v1/models/{model}": _model_path(),
         "/healthz": get("health", "The process answers"),
         "/readyz": get("readiness", "Whether a generation could begin now", "503"),
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "The gateway in numbers, for Prometheus",
+                "responses": {
+                    "200": {
+                        "description": "Prometheus' text format, or OpenMetrics where `Accept` "
+                        "asks for it",
+                        "content": {"text/plain": {"schema": {"type": "string"}}},
+                    }
+                },
+            }
+        },
         "/openapi.json": get("openapi", "This document"),
         "/asyncapi.json": get("asyncapi", "The WebSocket and the event streams, as AsyncAPI 3"),
         "/schema.json": get("jsonSchema", "Events and requests, as JSON Schema"),

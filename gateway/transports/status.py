@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.responses import json_response
@@ -12,6 +13,8 @@ from gateway.transports.requests import gateway_of
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
+
+    from gateway.telemetry.metrics import Metrics
 
 
 async def health(_request: Request) -> ASGIApp:
@@ -28,8 +31,17 @@ async def readiness(request: Request) -> ASGIApp:
     return json_response(body, 200 if gateway.ready else 503)
 
 
-def routes() -> list[Route]:
+async def exposition(request: Request) -> ASGIApp:
+    """For Prometheus."""
+    known = cast("Metrics", request.app.state.metrics)
+    body, content_type = known.exposition(request.headers.get("accept", ""))
+    return Response(body, media_type=content_type)
+
+
+def routes(*, metrics: bool) -> list[Route]:
+    """`metrics`: whether they are to be had."""
     return [
         Route("/healthz", health),
         Route("/readyz", readiness),
+        *([Route("/metrics", exposition)] if metrics else []),
     ]

@@ -7,6 +7,7 @@ the token's id being the code point.
     model   "fatal": says Fatal and ends; "exit": ends without connecting;
             "garbage": sends data that is not a frame; "deaf": does not end when its gateway is gone
             "hidden": does not connect; "mute": connects and says nothing
+            "talkative": writes a line to its log, and one as a library would
     say     commits the text in three verifications, each after a draft whose end is wrong
     stall   commits the first half, drafts the rest and waits; continued by a restarted engine, it
             goes on to the end
@@ -25,6 +26,7 @@ the token's id being the code point.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -34,11 +36,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine import frames
+from engine.logs import log_to_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SEED = 1234
+LOAD = frames.Load(
+    running=3, waiting=2, kv_blocks_used=1, steps=9, sentinel_checks=5, sentinel_mismatches=1
+)
+"""What pings are answered with."""
 EXIT_STATUS = 3
 CACHED_AT_FIRST, CACHED_LATER = 2, 7
 """Prompt tokens found in the cache, by streams that begin here and by those that are continued."""
@@ -99,7 +106,7 @@ class ScriptedEngine:
                 case frames.SlowVerification():
                     self._verify_delay_ms = frame.delay_ms
                 case frames.Ping():
-                    self.send(frames.Pong(self._busy_s))
+                    self.send(frames.Pong(self._busy_s, LOAD))
                     for inching in list(self._inching.values()):
                         self.inch(inching)
 
@@ -196,6 +203,10 @@ def main() -> int:
     model = config.get("model")
     if model == "exit":
         return EXIT_STATUS
+    if model == "talkative":
+        log_to_gateway()
+        logging.getLogger("engine.worker").error("as an engine says it")
+        os.write(sys.stderr.fileno(), b"as a library says it\n")
     if model == "hidden":
         signal.pause()
     with socket.socket(socket.AF_UNIX) as sock:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from gateway.backends.base import BackendEvent, Drafted, Failed, Finished, Verified
+from gateway.backends.base import BackendEvent, Drafted, EngineLoad, Failed, Finished, Verified
 from gateway.backends.local import LocalBackend, process
 from gateway.backends.local.backend import WORKER as REAL_WORKER
 from gateway.config import EngineConfig, SupervisionConfig
@@ -108,6 +108,12 @@ def ask(prompt: str, **fields: object) -> GenerationRequest:
     return GenerationRequest(prompt=prompt, model="scripted", **fields)  # type: ignore[arg-type]
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Of what a backend tells nobody."""
+    while not is_so():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
 def exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
@@ -121,6 +127,37 @@ async def test_backend_says_what_it_does_and_what_it_serves_when_started() -> No
     assert (model.id, model.context_length, model.drafters) == ("scripted", 128, ["none"])
     assert model.default_drafter == "none"
     assert not backend.ready
+
+
+async def test_backend_passes_on_what_its_engine_says_of_its_load() -> None:
+    async with running() as backend:
+        assert backend.load().engine is not None  # before the first answer: nothing to do
+        await until(lambda: backend.load().running > 0)
+        load, said = backend.load(), scripted_engine.LOAD
+        assert (load.running, load.waiting) == (said.running, said.waiting)
+        assert load.engine == EngineLoad(
+            kv_blocks=1,
+            kv_blocks_used=said.kv_blocks_used,
+            steps=said.steps,
+            preemptions=said.preemptions,
+            sentinel_checks=said.sentinel_checks,
+            sentinel_mismatches=said.sentinel_mismatches,
+        )
+        assert load.engine_restarts == 0
+        assert backend.engine_pid is not None
+        os.kill(backend.engine_pid, signal.SIGKILL)
+        await until(lambda: not backend.ready)
+        assert backend.load().engine is None
+        assert backend.load().running == 0
+        await until(lambda: backend.ready)
+        assert backend.load().engine_restarts == 1
+
+
+async def test_backend_passes_on_what_its_engine_logs(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(model="talkative"):
+        pass
+    assert ("engine.worker", logging.ERROR, "as an engine says it") in caplog.record_tuples
+    assert ("wetink.engine", logging.WARNING, "as a library says it") in caplog.record_tuples
 
 
 async def test_backend_delivers_a_stream_in_order() -> None:
@@ -426,14 +463,18 @@ async def test_backend_ends_a_cancelled_stream_in_time_whatever_the_engine_does(
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
-    [("hidden", "did not connect within 0.2 s"), ("mute", "no progress for 0.2 s while starting")],
+    ("model", "start_s", "message"),
+    [
+        ("hidden", 0.2, "did not connect within 0.2 s"),
+        # A busy machine takes its time to start the process that then says nothing.
+        ("mute", 2.0, "no progress for 2 s while starting"),
+    ],
 )
 async def test_backend_does_not_wait_for_ever_for_an_engine_to_start(
-    model: str, message: str
+    model: str, start_s: float, message: str
 ) -> None:
     with pytest.raises(BackendError, match=message):
-        async with running(model, limits=msgspec.structs.replace(QUICK, start_s=0.2)):
+        async with running(model, limits=msgspec.structs.replace(QUICK, start_s=start_s)):
             pass
 
 
@@ -471,7 +512,7 @@ async def test_stream_whose_sink_raises_ends_alone(caplog: pytest.LogCaptureFixt
         os.kill(backend.engine_pid, signal.SIGKILL)
         assert isinstance(await reader.ended(), Finished)
     assert reader.text == TEXT
-    assert caplog.messages.count("stream b: what it says cannot be taken") == 1
+    assert caplog.messages.count("what a stream says cannot be taken") == 1
 
 
 async def test_stream_reports_the_prompt_tokens_its_first_engine_had_cached() -> None:

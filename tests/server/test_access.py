@@ -47,6 +47,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/models"): Rule.KEY,
     ("GET", "/v1/models/{model:path}"): Rule.KEY,
     ("GET", "/v1/demonstration"): Rule.KEY,
+    ("GET", "/metrics"): Rule.KEY,
     ("GET", "/healthz"): Rule.NOTHING,
     ("GET", "/readyz"): Rule.NOTHING,
     ("GET", "/openapi.json"): Rule.NOTHING,

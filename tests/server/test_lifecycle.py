@@ -144,6 +144,7 @@ async def test_documents_describe_every_endpoint(served: Served) -> None:
         "/v1/models/{model}": {"get"},
         "/healthz": {"get"},
         "/readyz": {"get"},
+        "/metrics": {"get"},
         "/openapi.json": {"get"},
         "/asyncapi.json": {"get"},
         "/schema.json": {"get"},

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from engine import frames
+from gateway import request_ids
 from gateway.backends.base import (
     Admission,
     Drafted,
+    EngineLoad,
     Failed,
     Finished,
+    Load,
     ModelInfo,
     Sink,
     TokenCounts,
@@ -64,8 +67,14 @@ class _Live:
         self.first_cached_prompt: int | None = None
         """Prompt tokens that the stream's first engine had in its cache, once that engine is gone.
         Later ones compute again, or find, what the user has been served already."""
+        self.request_id = request_ids.current()
         self.overdue: asyncio.TimerHandle | None = None
         """Ends a cancelled stream whose engine does not."""
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """Of what is logged about it: whose it is."""
+        return {"stream": self.start.stream, "request": self.request_id}
 
     def continued(self) -> frames.Start:
         """What starts it on the next engine."""
@@ -156,6 +165,27 @@ class LocalBackend:
             )
         ]
 
+    def load(self) -> Load:
+        """Streams that have not been admitted wait as well: for an engine, or for its answer."""
+        load, info = self._supervisor.load, self._supervisor.info
+        arriving = sum(not live.admitted.done() for live in self._live.values())
+        engine = None
+        if self.ready and info is not None:
+            engine = EngineLoad(
+                kv_blocks=info.kv_blocks,
+                kv_blocks_used=load.kv_blocks_used,
+                steps=load.steps,
+                preemptions=load.preemptions,
+                sentinel_checks=load.sentinel_checks,
+                sentinel_mismatches=load.sentinel_mismatches,
+            )
+        return Load(
+            running=load.running,
+            waiting=load.waiting + arriving,
+            engine=engine,
+            engine_restarts=self._supervisor.restarts,
+        )
+
     async def generate(
         self,
         stream: str,
@@ -242,7 +272,9 @@ class LocalBackend:
         if culprit is None:
             return False
         if (live := self._forget(culprit)) is not None:
-            logger.error("stream %s given up: engines end of it", culprit)
+            logger.error(
+                "a stream is given up: engines end of it", extra={"fields": live.log_fields}
+            )
             message = "engines end while they work on this stream, and on no other"
             self._give_up(culprit, live, BackendError(message, ErrorCode.ENGINE_FAILED))
         return True
@@ -310,7 +342,9 @@ class LocalBackend:
         try:
             live.sink(event)
         except Exception:
-            logger.exception("stream %s: what it says cannot be taken", stream)
+            logger.exception(
+                "what a stream says cannot be taken", extra={"fields": live.log_fields}
+            )
             if stream in self._live:
                 self._supervisor.send(frames.Cancel(stream))
                 self._forget(stream)

@@ -14,6 +14,7 @@ import msgspec
 
 from engine import frames
 from gateway.backends.base import Drafted, Failed, Finished, Verified
+from gateway.backends.local.output import relay
 from protocol.codec import MALFORMED
 from protocol.errors import WetinkError
 
@@ -28,7 +29,8 @@ EXIT_GRACE_S = 5.0
 KILL_GRACE_S = 5.0
 """How long the kernel may take to end it once it was killed; a process that waits for a broken
 device may never end."""
-
+RELAY_GRACE_S = 1.0
+"""How long after its end something may still come of its log."""
 
 _Connection: TypeAlias = "asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]"
 
@@ -61,8 +63,11 @@ class EngineProcess:
         process: Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        relaying: asyncio.Task[None],
     ) -> None:
+        """`relaying`: what passes on the process's log, until its end."""
         self._process = process
+        self._relaying = relaying
         self._reader = reader
         self._writer = writer
 
@@ -90,12 +95,18 @@ class EngineProcess:
             server = await asyncio.start_unix_server(accept, path)
             try:
                 process = await _spawn([*argv, "--socket", path, "--config", config.decode()])
-                await _first_of(connected, process, patience_s)
+                assert process.stderr is not None
+                relaying = asyncio.create_task(relay(process.stderr))
+                try:
+                    await _first_of(connected, process, patience_s)
+                except BaseException:
+                    await _finish_relaying(relaying)
+                    raise
             finally:
                 server.close()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return cls(process, *connected.result())
+        return cls(process, *connected.result(), relaying)
 
     @property
     def pid(self) -> int:
@@ -144,7 +155,16 @@ class EngineProcess:
         self._writer.transport.abort()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
-        return await _reap(self._process, EXIT_GRACE_S)
+        status = await _reap(self._process, EXIT_GRACE_S)
+        await _finish_relaying(self._relaying)
+        return status
+
+
+async def _finish_relaying(relaying: asyncio.Task[None]) -> None:
+    """The last words of a process that is gone; one of its children may hold the pipe open."""
+    await asyncio.wait([relaying], timeout=RELAY_GRACE_S)
+    relaying.cancel()
+    await asyncio.gather(relaying, return_exceptions=True)
 
 
 def decode_frame(data: bytes) -> FromEngine:
@@ -157,7 +177,9 @@ def decode_frame(data: bytes) -> FromEngine:
 
 async def _spawn(command: Sequence[str]) -> Process:
     try:
-        return await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        return await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
     except OSError as error:
         raise EngineLinkError(f"{command[0]} cannot be run: {error.strerror}") from error
 

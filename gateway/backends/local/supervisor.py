@@ -93,6 +93,10 @@ class Supervisor:
         """What the latest engine said of itself."""
         self.ready = False
         """Whether an engine takes frames now."""
+        self.load = frames.Load()
+        """Of the present engine, as it said last."""
+        self.restarts = 0
+        """Engines that ended and were followed by another, or will be."""
         self._tenant = tenant
         self._worker = worker
         self.config = config
@@ -149,6 +153,7 @@ class Supervisor:
             if not started.done():
                 started.set_exception(BackendError(reason, ErrorCode.ENGINE_FAILED))
                 return
+            self.restarts += 1
             logger.error("the engine ended: %s", reason)
             await self._wait_to_restart(reason)
 
@@ -181,6 +186,7 @@ class Supervisor:
         finally:
             self._process = None
             self.ready = False
+            self.load = frames.Load()
             try:
                 if self._tenant.engine_lost():
                     self._budget.forgive()
@@ -225,7 +231,7 @@ class Supervisor:
                 case frames.Fatal():
                     died_of = frame.message
                 case frames.Pong():
-                    pass
+                    self.load = frame.load
                 case _:
                     self._tenant.receive(frame)
         return died_of

@@ -97,6 +97,18 @@ def test_engine_refuses_more_streams_than_may_wait(engine: Engine) -> None:
     assert generate(engine, request("s4", PROMPT, max_tokens=3))["s4"].reason == "length"
 
 
+def test_engine_says_how_much_it_has_to_do(engine: Engine) -> None:
+    before = engine.load()
+    assert (before.running, before.waiting, before.kv_blocks_used) == (0, 0, 0)
+    generation = Generation(engine)
+    generation.start(*[request(f"s{n}", PROMPT, max_tokens=3) for n in range(3)])
+    assert engine.load().waiting == 3
+    engine.step(lambda step: None)
+    load = engine.load()
+    assert (load.running, load.waiting, load.steps) == (2, 1, before.steps + 1)
+    assert load.kv_blocks_used == 2 * -(-PROMPT_TOKENS // engine.info().block_size)
+
+
 def test_engine_refuses_a_stream_that_is_already_running(engine: Engine) -> None:
     generation = Generation(engine)
     generation.start(request("s", PROMPT, max_tokens=3))

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from engine import worker
-from engine.config import EngineConfig
+from engine.config import EngineConfig, decode_config
 from engine.errors import EngineConfigError, EngineRequestError, IntegrityError
 from engine.frames import (
     LENGTH_PREFIX_BYTES,
@@ -26,6 +26,7 @@ from engine.frames import (
     Fatal,
     Finished,
     FromEngine,
+    Load,
     Loading,
     Ping,
     Pong,
@@ -41,7 +42,7 @@ from engine.frames import (
 from engine.loading.checkpoint import CheckpointError
 from engine.sampling.params import SamplingParams
 from engine.text.prompts import Encoded
-from engine.worker import EXIT_CONFIG, EXIT_FAILED, EngineLike, Progress, decode_config, serve
+from engine.worker import EXIT_CONFIG, EXIT_FAILED, EngineLike, Progress, serve
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -75,6 +76,9 @@ class CountingEngine:
     @property
     def has_work(self) -> bool:
         return bool(self.left)
+
+    def load(self) -> Load:
+        return Load(running=len(self.left))
 
     def encode(self, start: Start) -> Encoded:
         self.on_encode(start)

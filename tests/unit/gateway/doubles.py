@@ -13,6 +13,7 @@ from gateway.backends.base import (
     Drafted,
     Failed,
     Finished,
+    Load,
     ModelInfo,
     Sink,
     TokenCounts,
@@ -85,6 +86,7 @@ class HandBackend:
         """How many streams it says it generates at once."""
         self.started = asyncio.Event()
         self.start_failure: BackendError | None = None
+        self.load_now = Load()
         self._context_length = context_length
         self._sinks: dict[str, Sink] = {}
         self._ready = False
@@ -117,6 +119,9 @@ class HandBackend:
             ModelInfo(id="hand", context_length=self._context_length),
             ModelInfo(id="other", context_length=self._context_length),
         ]
+
+    def load(self) -> Load:
+        return self.load_now
 
     async def generate(
         self,

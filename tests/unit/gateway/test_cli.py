@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import io
 import itertools
+import logging
 import os
 import pty
 import re
@@ -16,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway import cli
+from gateway import cli, engine_packages
 from gateway.backends.scripted import BUILT_IN_TRACES
+from gateway.telemetry.logs import OURS
 from tests.unit.engine.checkpoints import write_tiny_llama
 
 if TYPE_CHECKING:
@@ -25,6 +28,20 @@ if TYPE_CHECKING:
 
 WETINK = Path(sys.executable).with_name("wetink")
 TRACE = str(BUILT_IN_TRACES / "lighthouse.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def log_of_this_process() -> Iterator[None]:
+    """`serve` sets it up for its whole process, which is ours here."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in OURS}
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
 
 
 @pytest.fixture
@@ -111,7 +128,7 @@ def test_serve_says_what_its_engine_cannot_use_once_and_without_a_traceback(
 def test_command_says_how_to_install_the_engine_when_it_is_missing(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "ENGINE_PACKAGES", ("torch_that_is_not_there",))
+    monkeypatch.setattr(engine_packages, "NAMES", ("torch_that_is_not_there",))
     assert cli.main(command) == 1
     assert "pip install 'wetink[engine]'" in capsys.readouterr().err
 
@@ -186,3 +203,39 @@ def test_loading_bar_fills_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
             shown += screen.read(io.DEFAULT_BUFFER_SIZE).decode()
     assert "engine: libraries" in shown
     assert f"[{'#' * 15}{'.' * 15}] weights 50%" in shown
+
+
+def test_loading_is_a_line_of_the_log_per_phase_where_programs_read_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "wetink.engine")
+    log = cli.LoadingLog()
+    for phase, fraction in [("libraries", None), ("weights", 0.5), ("weights", 1.0)]:
+        log(phase, fraction)
+    assert caplog.messages == ["libraries", "weights"]
+
+
+def test_serve_says_which_certificate_it_cannot_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    monkeypatch.setenv("WETINK_SERVER_TLS_CERTIFICATE", str(broken))
+    monkeypatch.setenv("WETINK_SERVER_TLS_KEY", "/nonexistent/key.pem")
+    assert cli.main(["serve", "--backend", "scripted", "--port", "0"]) == 1
+    complaint = capsys.readouterr().err
+    assert str(broken) in complaint
+    assert "/nonexistent/key.pem" in complaint
+
+
+def test_serve_says_how_to_install_what_traces_need(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WETINK_TELEMETRY_TRACES", "true")
+
+    def nothing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr(importlib.util, "find_spec", nothing)
+    assert cli.main(["serve", "--backend", "scripted", "--port", "0"]) == 1
+    assert "pip install 'wetink[otel]'" in capsys.readouterr().err

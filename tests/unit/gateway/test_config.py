@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
-from engine import config as engine_config
 from gateway.config import KEY_VARIABLE, EngineConfig, GatewayConfig, profiles_of
 from gateway.errors import ConfigError
 from protocol.requests import Chunk, StreamRetract
 from wetink import terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_operator_gets_defaults_without_any_source() -> None:
@@ -161,23 +162,6 @@ def test_config_refuses_unknown_engine_setting_by_name(tmp_path: Path) -> None:
         GatewayConfig.load(file, env={})
 
 
-def test_documented_configuration_is_the_default_one(tmp_path: Path) -> None:
-    page = Path(__file__).parents[3] / "docs" / "OPERATING.md"
-    example = page.read_text().split("```toml\n")[1].split("```")[0]
-    file = tmp_path / "wetink.toml"
-    file.write_text(example)
-    documented, usual = GatewayConfig.load(file, env={}), GatewayConfig()
-    assert documented.server == usual.server
-    assert documented.limits == usual.limits
-    assert documented.access == usual.access
-    assert documented.overload == usual.overload
-    assert documented.delivery == usual.delivery
-    assert documented.policies.default == usual.policies.default
-    engine = msgspec.structs.asdict(engine_config.EngineConfig())
-    given = {k: v for k, v in msgspec.structs.asdict(documented.engine).items() if v is not None}
-    assert given == {key: engine[key] for key in given}
-
-
 @pytest.mark.parametrize(
     "server", [{"server.host": "0.0.0.0"}, {"server.allowed_hosts": ["gateway.example"]}]
 )
@@ -194,3 +178,9 @@ def test_demonstration_begins_slow_unless_the_engine_has_its_own_pace() -> None:
     assert delay() is None
     assert delay(demonstration__enabled=True) == 300.0
     assert delay(demonstration__enabled=True, engine__verify_delay_ms=30.0) == 30.0
+
+
+@pytest.mark.parametrize("given", ["server.tls_certificate", "server.tls_key"])
+def test_operator_is_told_that_certificate_and_key_go_together(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.tls_certificate: it goes with server\.tls_key"):
+        GatewayConfig.load(overrides={given: "x.pem"}, env={})

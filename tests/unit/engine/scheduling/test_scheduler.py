@@ -134,6 +134,7 @@ def test_scheduler_preempts_from_the_back_when_blocks_run_out() -> None:
     assert (three.computed, three.block_table) == (0, [])
     assert names(bench.scheduler.waiting) == ["c"]
     assert [s.preemptions for s in (one, two, three)] == [0, 0, 1]
+    assert bench.scheduler.preemptions == 1
 
 
 def test_scheduler_preempts_the_least_urgent_first() -> None:

@@ -25,7 +25,7 @@ OTHERS = [
     frames.Loading("weights", 0.5),
     frames.Ready("m", 128, 1000, "float32", ["ngram"], 10, 16, "ngram"),
     frames.Fatal("internal", "gone"),
-    frames.Pong(0.5),
+    frames.Pong(0.5, frames.Load(1, 2, 3, 4, 5, 6, 7)),
 ]
 
 
