@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/schema.json"})
-"""What a probe has to reach, and what says no more than the source code does."""
+PUBLIC_PATHS = frozenset(
+    {"/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/schema.json", "/example.json"}
+)
+"""What a probe has to reach, and what says no more than the source code does (`example.json`: the
+recorded answer that the page begins with)."""
 _PAGE = re.compile(r"/([\w-]+\.(css|html|js|png|svg|woff2))?")
 """The pages that come with the gateway, and what they load: the same for everybody."""
 _EVENTS = re.compile(r"/v1/streams/[^/]+/events")

@@ -157,9 +157,7 @@ async def test_http_user_is_told_of_malformed_json(served: Served, body: bytes) 
     for path in ("/v1/streams", "/v1/chat/completions", "/v1/completions"):
         answer = await served.http.post(path, content=body)
         assert answer.status_code == 400
-        # OpenAI has no code for it.
-        expected = "malformed_json" if path == "/v1/streams" else None
-        assert answer.json()["error"]["code"] == expected
+        assert answer.json()["error"]["code"] == "malformed_json"
 
 
 async def test_http_user_is_told_that_the_body_is_too_large(small: Served) -> None:

@@ -40,7 +40,7 @@ class OpenAIErrorDetail(msgspec.Struct, frozen=True):
     message: str
     type: str
     param: str | None
-    code: str | None
+    code: str
 
 
 class OpenAIError(msgspec.Struct, frozen=True):
