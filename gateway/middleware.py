@@ -172,7 +172,9 @@ class Gate:
             await _refuse(scope, receive, send, self._refusal(scope, error))
             return
         try:
-            await self._app({**scope, PRINCIPAL: principal}, receive, send)
+            # Not a copy: whoever stands outside reads the route from this scope.
+            scope[PRINCIPAL] = principal
+            await self._app(scope, receive, send)
         finally:
             principal.connections.give()
 

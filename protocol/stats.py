@@ -77,7 +77,8 @@ class AttachmentStats:
             tally.gaps.add(now - self.last_committed)
         else:
             self._first_committed = now
-            self._seen(now)
+            if self._first_visible is None:
+                self._seen(now)
             if self._is_first:
                 tally.first_committed.add(now - self._started_at)
         self.last_committed = now
@@ -87,7 +88,7 @@ class AttachmentStats:
         if tail > self._longest_tail:
             self._longest_tail = tail
         if self._first_visible is None:
-            self._first_visible = now
+            self._seen(now)
 
     def report(self, usage: Usage, steps: int) -> Stats:
         return Stats(
@@ -104,10 +105,10 @@ class AttachmentStats:
         )
 
     def _seen(self, now: float) -> None:
-        if self._first_visible is None:
-            self._first_visible = now
-            if self._is_first:
-                self._tally.first_visible.add(now - self._started_at)
+        """There is text on show, for the first time."""
+        self._first_visible = now
+        if self._is_first:
+            self._tally.first_visible.add(now - self._started_at)
 
     def _since_start(self, moment: float | None) -> float | None:
         return None if moment is None else round((moment - self._started_at) * 1000, 3)
