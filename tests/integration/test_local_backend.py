@@ -23,7 +23,7 @@ from gateway.config import EngineConfig, SupervisionConfig
 from gateway.errors import BackendError
 from protocol.errors import ErrorCode, RequestError
 from protocol.ledger import Ledger
-from protocol.requests import Draft, GenerationRequest, Message
+from protocol.requests import Draft, GenerationRequest, Message, Regex
 from tests.integration import scripted_engine
 from tests.unit.engine.checkpoints import write_tiny_llama
 
@@ -193,6 +193,7 @@ async def test_backend_passes_on_everything_a_request_says() -> None:
         priority=2,
         draft=Draft(drafter="ngram", length=3),
         include=["logprobs"],
+        grammar=Regex(pattern="[ab]+"),
     )
     async with running() as backend:
         reader = Reader()
@@ -203,6 +204,7 @@ async def test_backend_passes_on_everything_a_request_says() -> None:
         **{name: getattr(request, name) for name in SAMPLING_FIELDS},
         "logit_bias": {"7": -1.0},
         "logprobs": True,
+        "grammar": {"kind": "regex", "text": "[ab]+"},
     }
     del start["sampling"]
     assert start == {
