@@ -1,6 +1,6 @@
 /** A real gateway that plays traces, in its own process. */
 
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 
 /** Where `make` installs the command. */
 const WETINK = fileURLToPath(new URL("../../../.venv/bin/wetink", import.meta.url));
+const KEY = /wetink_[\w-]+/;
 const ADDRESS = / at (http:\S+)$/;
 /** A browser waits so long before it reconnects; the default of a second only makes tests slow. */
 const RETRY_S = "0.05";
@@ -17,28 +18,37 @@ export type Trace = readonly object[];
 
 export class Gateway {
   readonly url: string;
+  /** What it asks for; null where it serves anyone. */
+  readonly key: string | null;
   readonly #process: ChildProcess;
   readonly #traces: string;
 
-  private constructor(url: string, process: ChildProcess, traces: string) {
+  private constructor(url: string, key: string | null, process: ChildProcess, traces: string) {
     this.url = url;
+    this.key = key;
     this.#process = process;
     this.#traces = traces;
   }
 
   /** Serves each trace as a model of that name. */
-  static async start(traces: Readonly<Record<string, Trace>>): Promise<Gateway> {
+  static async start(
+    traces: Readonly<Record<string, Trace>>,
+    { keyed = false }: { readonly keyed?: boolean } = {},
+  ): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "wetink-traces-"));
+    // Keys of whoever runs the tests are none of their business.
+    const environment = { ...process.env, XDG_CONFIG_HOME: join(folder, "config"), WETINK_DELIVERY_RETRY_S: RETRY_S };
+    const key = keyed ? KEY.exec(execFileSync(WETINK, ["keys", "add", "test"], { env: environment, encoding: "utf8" })) : null;
     for (const [name, trace] of Object.entries(traces)) {
       writeFileSync(join(folder, `${name}.json`), JSON.stringify(trace));
     }
     const child = spawn(WETINK, ["serve", "--trace", folder, "--port", "0"], {
-      env: { ...process.env, WETINK_DELIVERY_RETRY_S: RETRY_S },
+      env: environment,
       stdio: ["ignore", "pipe", "inherit"],
     });
     for await (const line of createInterface({ input: child.stdout })) {
       const url = ADDRESS.exec(line)?.[1];
-      if (url !== undefined) return new Gateway(url, child, folder);
+      if (url !== undefined) return new Gateway(url, key?.[0] ?? null, child, folder);
     }
     throw new Error("the gateway ended before it served");
   }

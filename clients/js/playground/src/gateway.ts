@@ -13,6 +13,38 @@ export interface Pace {
   readonly most: number;
 }
 
+/** Where the key is kept, for as long as the page's tab is open. */
+const KEY = "wetink-key";
+
+/** The gateway asks for a key, or for another one. */
+export class LockedError extends Error {}
+
+export function useKey(key: string): void {
+  sessionStorage.setItem(KEY, key);
+}
+
+export function hasKey(): boolean {
+  return sessionStorage.getItem(KEY) !== null;
+}
+
+/** What the URL of a WebSocket ends with: a ticket in place of the key, which cannot go there. */
+export async function socketQuery(): Promise<string> {
+  if (!hasKey()) return "";
+  const answer = await ask("/v1/tickets", { method: "POST" });
+  const { ticket } = (await answer.json()) as { ticket: string };
+  return `?ticket=${encodeURIComponent(ticket)}`;
+}
+
+/** Throws a LockedError where the key is missing or wrong. */
+async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const headers = new Headers(init.headers);
+  const key = sessionStorage.getItem(KEY);
+  if (key !== null) headers.set("Authorization", `Bearer ${key}`);
+  const answer = await fetch(path, { ...init, headers, cache: "no-store" });
+  if (answer.status === 401) throw new LockedError();
+  return answer;
+}
+
 export async function health(): Promise<Health> {
   try {
     const answer = await fetch("/readyz", { cache: "no-store" });
@@ -23,18 +55,18 @@ export async function health(): Promise<Health> {
 }
 
 export async function models(): Promise<readonly Model[]> {
-  const answer = await fetch("/v1/models", { cache: "no-store" });
+  const answer = await ask("/v1/models");
   return ((await answer.json()) as { data: readonly Model[] }).data;
 }
 
 /** Null where this is no demonstration. */
 export async function pace(): Promise<Pace | null> {
-  const answer = await fetch("/v1/demonstration", { cache: "no-store" });
+  const answer = await ask("/v1/demonstration");
   return answer.status === 200 ? ((await answer.json()) as Pace) : null;
 }
 
 export async function slowDown(delay: number): Promise<void> {
-  await fetch("/v1/demonstration", {
+  await ask("/v1/demonstration", {
     method: "PUT",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ verify_delay_ms: delay }),
@@ -43,5 +75,5 @@ export async function slowDown(delay: number): Promise<void> {
 
 /** Whether there was an engine to kill. */
 export async function killEngine(): Promise<boolean> {
-  return (await fetch("/v1/demonstration/kill", { method: "POST" })).ok;
+  return (await ask("/v1/demonstration/kill", { method: "POST" })).ok;
 }

@@ -4,7 +4,7 @@
  */
 
 import type { WetinkError } from "wetink";
-import { type Health, health, models, pace } from "./gateway.js";
+import { hasKey, type Health, health, LockedError, models, pace, socketQuery, useKey } from "./gateway.js";
 import { Live } from "./run/live.js";
 import { Player } from "./run/player.js";
 import { decodeRecording, encodeRecording, PANES, type Question, type Recording } from "./run/recording.js";
@@ -41,7 +41,7 @@ const STATUS: Readonly<Record<Health, string>> = {
 class Playground {
   readonly #panes = PANES.map((name) => new Pane(name));
   readonly #form = new QuestionForm(
-    () => this.#run(),
+    () => void this.#run(),
     () => this.#live?.stop(),
   );
   readonly #levers = new Levers(
@@ -64,6 +64,7 @@ class Playground {
   );
   readonly #voice = new Voice();
   #health: Health = "loading";
+  #isLocked = false;
   #isCut = false;
   /** What is on show was asked for here, and is no replay. */
   #isAnswer = false;
@@ -79,6 +80,11 @@ class Playground {
 
   async begin(): Promise<void> {
     this.#share();
+    at("#key-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      useKey(at<HTMLInputElement>("#key").value.trim());
+      void this.#greet().then(() => this.#setHealth(this.#health));
+    });
     new ResizeObserver(() => this.#wake()).observe(at("#timeline"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#wake());
     this.#form.isRunning = false;
@@ -108,7 +114,14 @@ class Playground {
     } else player.play();
   }
 
-  #run(): void {
+  async #run(): Promise<void> {
+    let query: string;
+    try {
+      query = await socketQuery();
+    } catch (error) {
+      this.#refused(error);
+      return;
+    }
     this.#live?.leave();
     const { question } = this.#form;
     this.#tell(null);
@@ -121,6 +134,7 @@ class Playground {
     this.#live = new Live({
       question,
       verifyDelay: this.#levers.verifyDelay,
+      socketQuery: query,
       onChange: () => this.#wake(),
       onEnd: (failure) => this.#ended(failure),
       onCut: (isCut) => this.#cut(isCut),
@@ -141,7 +155,10 @@ class Playground {
       this.#player.seek(this.#player.duration);
       this.#stage = this.#player.stage;
       this.#replay.player = this.#player;
-      if (failure === null && this.#player.duration < SEEN_MS) this.#offerSlowly(this.#player);
+      const reason = this.#stage.readers.hold.receiver.finish?.reason;
+      if (reason !== undefined && reason !== "cancelled" && this.#player.duration < SEEN_MS) {
+        this.#offerSlowly(this.#player);
+      }
     }
     this.#wake();
   }
@@ -307,8 +324,15 @@ class Playground {
   }
 
   async #greet(): Promise<void> {
-    this.#form.offer(await models());
-    this.#levers.offer(await pace());
+    try {
+      this.#form.offer(await models());
+      this.#levers.offer(await pace());
+    } catch (error) {
+      this.#refused(error);
+      return;
+    }
+    this.#isLocked = false;
+    at("#key-form").hidden = true;
     if (this.#killedAt === null) return;
     const took = performance.now() - this.#killedAt;
     this.#killedAt = null;
@@ -317,8 +341,22 @@ class Playground {
     this.#levers.say(`Another engine runs after ${seconds(took)}.${goesOn}`);
   }
 
+  /** Asks for a key, where that is what is missing; what else went wrong shows in the health. */
+  #refused(error: unknown): void {
+    if (!(error instanceof LockedError)) return;
+    this.#isLocked = true;
+    at("#key-label").textContent = hasKey() ? "This key is not taken. Another one:" : "This gateway asks for a key:";
+    at("#key-form").hidden = false;
+  }
+
   #setHealth(now: Health): void {
     this.#health = now;
+    if (now === "ready" && this.#isLocked) {
+      at("#status").dataset["state"] = "down";
+      at("#status-text").textContent = "a key is needed";
+      this.#wake();
+      return;
+    }
     const name = this.#form.question.model;
     at("#status").dataset["state"] = now === "failed" || now === "stopping" ? "down" : now;
     at("#status-text").textContent = now === "ready" ? `${name ?? "model"}, ready` : STATUS[now];

@@ -36,6 +36,8 @@ export function requestOf(question: Question, reading: Reading = "hold"): Genera
 export interface LiveOptions {
   readonly question: Question;
   readonly verifyDelay: number | null;
+  /** What the URLs of its WebSockets end with. */
+  readonly socketQuery: string;
   /** Something is to be shown. */
   readonly onChange: () => void;
   readonly onEnd: (failure: WetinkError | null) => void;
@@ -102,7 +104,7 @@ export class Live {
       retry: RETRY,
       socket: (url, protocols) => {
         if (this.#isCut && reading !== "engine") throw new Error("the connection is cut");
-        return new WebSocket(url, protocols);
+        return new WebSocket(url + this.#options.socketQuery, protocols);
       },
     });
     this.#connections.push(connection);

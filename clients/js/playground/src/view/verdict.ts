@@ -18,7 +18,7 @@ export function verdictOf(stage: Stage): readonly (string | HTMLElement)[] | nul
   return [
     "All three end with the same text, byte for byte ",
     element("code", "", `(SHA-256 ${digest.slice(0, 8)}…)`),
-    `. ${retractSays(lead(retract, hold), retract.erasure)} ${chunkSays(lead(hold, chunk))}`,
+    `. ${retractSays(lead(retract, hold), retract.erasure)} ${chunkSays(lead(hold, chunk), hold.receiver.finish?.reason)}`,
   ];
 }
 
@@ -31,9 +31,11 @@ function retractSays(earlier: number, erasure: number): string {
   return `Retract showed words ${inSeconds(earlier)} sooner than hold, ${price}.`;
 }
 
-function chunkSays(later: number): string {
+/** The last sentence of an answer that was cut off is half a one everywhere. */
+function chunkSays(later: number, reason: string | undefined): string {
   if (later < FELT_MS) return "";
-  return `Chunk kept you waiting ${inSeconds(later)} longer, and never showed half a sentence.`;
+  const until = reason === "stop" ? "" : ", until the answer was cut off";
+  return `Chunk kept you waiting ${inSeconds(later)} longer, and never showed half a sentence${until}.`;
 }
 
 function inSeconds(milliseconds: number): string {

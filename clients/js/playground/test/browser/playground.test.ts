@@ -237,3 +237,28 @@ test("visitor is told when the gateway is gone", async () => {
   await page.waitForSelector('#status[data-state="down"]');
   expect(await page.textContent("#status")).toBe("the gateway does not answer");
 });
+
+test("visitor of a gateway with keys is asked for one, and reads with it", async () => {
+  const own = await Gateway.start({ fox: fox(5) }, { keyed: true });
+  const context = await browser.newContext();
+  page = await context.newPage();
+  const broken: string[] = [];
+  page.on("pageerror", ({ message }) => broken.push(message));
+  try {
+    await page.goto(own.url);
+    await page.waitForSelector("#key-form:not([hidden])");
+    expect(await page.textContent("#status")).toBe("a key is needed");
+    await page.fill("#key", "wetink_nobody_nothing");
+    await page.click("#key-form button");
+    await page.waitForFunction(() => document.querySelector("#key-label")?.textContent?.startsWith("This key is not taken"));
+    await page.fill("#key", own.key ?? "");
+    await page.click("#key-form button");
+    await page.waitForSelector("#key-form", { state: "hidden" });
+    await page.fill("#prompt", "What does the fox do?");
+    await run();
+    for (const pane of PANES) expect(await textOf(pane)).toBe(TEXT);
+    expect(broken).toEqual([]);
+  } finally {
+    await own.stop();
+  }
+});
