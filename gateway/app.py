@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from starlette.applications import Starlette
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from starlette.requests import Request
+    from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope, Send
 
     from gateway.backends.base import Backend
@@ -62,66 +64,10 @@ def create_app(
     Raises ConfigError where the keys cannot be read.
     """
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        gateway = Gateway(config, backend, make_clock() if make_clock else None)
-        app.state.gateway = gateway
-        app.state.metrics.watch(gateway)
-        if config.log.texts:
-            gateway.streams.observers.append(TextLog())
-        traces = _traces() if config.telemetry.traces else None
-        if traces is not None:
-            gateway.streams.observers.append(traces)
-        gateway.start()
-        try:
-            yield
-        finally:
-            await gateway.stop()
-            if traces is not None:
-                await asyncio.to_thread(traces.close)
-
-    server = config.server
-    keys_needed = are_keys_needed(config, read_keys(config.access))
     app = Application(
-        routes=[
-            *streams.routes(),
-            *ws.routes(),
-            *tickets.routes(),
-            *openai.routes(),
-            *status.routes(metrics=config.telemetry.metrics),
-            *documents.routes(),
-            *demonstration.routes(config.demonstration, backend),
-            *pages.routes(),
-        ],
-        lifespan=lifespan,
-        middleware=[
-            Middleware(
-                CORSMiddleware,
-                allow_origins=server.allowed_origins,
-                allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=[
-                    "Content-Type",
-                    LAST_EVENT_ID,
-                    "Authorization",
-                    request_ids.HEADER,
-                    *openai.REQUEST_HEADERS,
-                ],
-                expose_headers=[
-                    "Location",
-                    "Content-Location",
-                    "Retry-After",
-                    "WWW-Authenticate",
-                    request_ids.HEADER,
-                ],
-            ),
-            Middleware(
-                Doorkeeper,
-                hosts=Hosts(server.host, server.allowed_hosts, keys_needed=keys_needed),
-                allowed_origins=server.allowed_origins,
-            ),
-            Middleware(Gate, refusal=_not_let_in),
-            Middleware(BodyLimit),
-        ],
+        routes=_routes(config, backend),
+        lifespan=partial(_lifespan, config, backend, make_clock),
+        middleware=_middleware(config),
         exception_handlers={
             RequestError: _refused,
             BackendError: _refused,
@@ -132,6 +78,74 @@ def create_app(
     )
     app.state.metrics = Metrics()
     return app
+
+
+@asynccontextmanager
+async def _lifespan(
+    config: GatewayConfig, backend: Backend, make_clock: Callable[[], Clock] | None, app: Starlette
+) -> AsyncGenerator[None]:
+    gateway = Gateway(config, backend, make_clock() if make_clock else None)
+    app.state.gateway = gateway
+    app.state.metrics.watch(gateway)
+    if config.log.texts:
+        gateway.streams.observers.append(TextLog())
+    traces = _traces() if config.telemetry.traces else None
+    if traces is not None:
+        gateway.streams.observers.append(traces)
+    gateway.start()
+    try:
+        yield
+    finally:
+        await gateway.stop()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
+
+
+def _routes(config: GatewayConfig, backend: Backend) -> list[BaseRoute]:
+    return [
+        *streams.routes(),
+        *ws.routes(),
+        *tickets.routes(),
+        *openai.routes(),
+        *status.routes(metrics=config.telemetry.metrics),
+        *documents.routes(),
+        *demonstration.routes(config.demonstration, backend),
+        *pages.routes(),
+    ]
+
+
+def _middleware(config: GatewayConfig) -> list[Middleware]:
+    """From the outside in. Raises ConfigError where the keys cannot be read."""
+    server = config.server
+    keys_needed = are_keys_needed(config, read_keys(config.access))
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=server.allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=[
+                "Content-Type",
+                LAST_EVENT_ID,
+                "Authorization",
+                request_ids.HEADER,
+                *openai.REQUEST_HEADERS,
+            ],
+            expose_headers=[
+                "Location",
+                "Content-Location",
+                "Retry-After",
+                "WWW-Authenticate",
+                request_ids.HEADER,
+            ],
+        ),
+        Middleware(
+            Doorkeeper,
+            hosts=Hosts(server.host, server.allowed_hosts, keys_needed=keys_needed),
+            allowed_origins=server.allowed_origins,
+        ),
+        Middleware(Gate, refusal=_not_let_in),
+        Middleware(BodyLimit),
+    ]
 
 
 def _traces() -> Traces:

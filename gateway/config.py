@@ -10,17 +10,14 @@ import difflib
 import os
 import re
 import tomllib
-from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from gateway import config_checks as checks
 from gateway.errors import ConfigError
-from gateway.policies.resolve import KINDS, resolve_policy
-from protocol.errors import RequestError
-from protocol.refusals import quoted, refusal
+from protocol.refusals import refusal
 from protocol.requests import Chunk, Hold, PolicySpec, StreamRetract
 
 if TYPE_CHECKING:
@@ -328,10 +325,18 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         except msgspec.ValidationError as error:
             refused = refusal(error, tree, cls, "the configuration")
             raise ConfigError(refused.message, refused.param) from error
-        _check_profiles(config.policies)
-        _check_names(config)
-        _check_demonstration(config)
+        config.check()
         return config
+
+    def check(self) -> None:
+        """Raises ConfigError where values do not go together, or could never have an effect."""
+        server, policies = self.server, self.policies
+        hosts = server.allowed_hosts or []
+        checks.check_profiles(policies.profiles, profiles_of(policies), policies.default)
+        checks.check_names(server.allowed_origins, hosts, self.limits.exempt_addresses)
+        checks.check_tls(server.tls_certificate, server.tls_key)
+        if self.demonstration.enabled:
+            checks.check_demonstration([server.host, *hosts])
 
 
 BUILT_IN_PROFILES: dict[str, PolicySpec] = {
@@ -408,95 +413,3 @@ def _read_profiles(tree: dict[str, Any]) -> None:
             refused = refusal(error, raw, PolicySpec, "it")
             raise ConfigError(f"policies.profiles.{name}: {refused.message}") from error
     tree["policies"] = {**policies, "profiles": read}
-
-
-def _check_names(config: GatewayConfig) -> None:
-    """Origins and hosts that could never match, and networks that are none."""
-    for origin in config.server.allowed_origins:
-        if origin not in ("*", "null") and origin != (usual := _origin_of(origin)):
-            raise ConfigError(
-                f'server.allowed_origins: {quoted(origin)} matches no page; write "*" or what the '
-                f"browser sends, scheme://host[:port] in lower case, such as {quoted(usual)}"
-            )
-    if (config.server.tls_certificate is None) != (config.server.tls_key is None):
-        raise ConfigError("server.tls_certificate: it goes with server.tls_key; give both or none")
-    for host in config.server.allowed_hosts or ():
-        if host != "*" and not _HOST.fullmatch(host) and not _is_network(host):
-            raise ConfigError(
-                f'server.allowed_hosts: {quoted(host)} matches no request; write "*" or a name or '
-                'address alone in lower case, without scheme or port, such as "gateway.example"'
-            )
-    for network in config.limits.exempt_addresses:
-        if not _is_network(network):
-            raise ConfigError(
-                f"limits.exempt_addresses: {quoted(network)} is neither an address nor a network, "
-                'such as "10.0.0.0/8"'
-            )
-
-
-def _check_demonstration(config: GatewayConfig) -> None:
-    server = config.server
-    if config.demonstration.enabled and not (
-        is_loopback(server.host) and all(map(is_loopback, server.allowed_hosts or ()))
-    ):
-        raise ConfigError(
-            "demonstration.enabled: whoever reaches the page may kill the engine, so server.host "
-            "and server.allowed_hosts must be loopback names",
-            "demonstration.enabled",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
-
-
-_HOST = re.compile(r"[a-z0-9._-]+")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def _origin_of(text: str) -> str:
-    """The origin of a URL as a browser writes it (RFC 6454, section 6.2); an example where `text`
-    is no URL.
-    """
-    try:
-        url = urlsplit(text if "://" in text else f"https://{text}")
-        host, port = url.hostname, url.port
-    except ValueError:
-        host, port, url = None, None, urlsplit("")
-    if not host:
-        return "https://app.example"
-    shown = f"[{host}]" if ":" in host else host
-    if port is None or port == _DEFAULT_PORTS.get(url.scheme):
-        return f"{url.scheme}://{shown}"
-    return f"{url.scheme}://{shown}:{port}"
-
-
-def _check_profiles(config: PoliciesConfig) -> None:
-    profiles = profiles_of(config)
-    for name, spec in config.profiles.items():
-        if name in KINDS or ":" in name or not name:
-            raise ConfigError(
-                f"policies.profiles: {name!r} cannot name a profile; "
-                f"{', '.join(KINDS)} and names with ':' are policies already"
-            )
-        try:
-            resolve_policy(spec, profiles, config.default)
-        except RequestError as error:
-            raise ConfigError(f"policies.profiles.{name}: {error.message}") from error
-    if config.default not in profiles:
-        raise ConfigError(
-            f"policies.default: unknown profile {config.default!r}; "
-            f"allowed are {', '.join(sorted(profiles))}"
-        )

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from gateway import engine_packages
+from gateway.addresses import is_loopback
 from gateway.backends.local.settings import check_engine
-from gateway.config import GatewayConfig, is_loopback, read_toml
+from gateway.config import GatewayConfig, read_toml
 from gateway.errors import ConfigError
 from gateway.server import bind
 from gateway.settings.command import problems_of

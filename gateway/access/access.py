@@ -15,7 +15,7 @@ from gateway.access.keys import HIGHEST_PRIORITY, Scope
 from gateway.access.principal import ANYONE, Holder, Principal
 from gateway.access.rules import Rule, rule_for
 from gateway.access.tickets import SECRET_BYTES, Ticket, Tickets
-from gateway.config import is_loopback
+from gateway.addresses import is_loopback
 from gateway.errors import ConfigError
 from protocol.errors import ErrorCode, RequestError
 

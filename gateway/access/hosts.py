@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.config import is_loopback
+from gateway.addresses import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -170,35 +170,45 @@ class StreamRegistry:
         self._claims[stream.id] = claims
         self._idle.clear()
         try:
-            turn = await self.turns.take(principal.owner, request.priority)
-            if stream.ended:
-                turn.give(0)
-                raise _ended_while_it_waited(stream)
-            self._claims[stream.id] = [*claims, turn]
-            request, stream.degraded = degrade(request, self._overload, turn.expected_s, fallback)
-            assert request.model is not None
-            stream.model = request.model
-            called = isinstance(request.grammar, ToolCall)
-            sink = CallReader(stream.accept) if called else stream.accept
-            admission = await self._backend.generate(
-                stream.id,
-                request,
-                sink,
-                want_drafts=want_drafts,
-                tenant=principal.owner,
-            )
+            request = await self._generate(stream, request, claims, want_drafts, fallback)
         except BaseException:
             self._forget_live(stream, tokens=0)
             stream.is_kept = False
             self._backend.cancel(stream.id)
             raise
-        if admission.seed is not None:
-            stream.seed = admission.seed
         self.totals.started += 1
         stream.begin_grace()
         for observer in self.observers:
             observer.stream_started(stream, request)
         return stream
+
+    async def _generate(
+        self,
+        stream: Stream,
+        request: GenerationRequest,
+        claims: Sequence[Claim],
+        want_drafts: bool,
+        fallback: str | None,
+    ) -> GenerationRequest:
+        """Waits for the stream's turn and has the backend begin; gives the request as it was
+        served, which in an overload is less than was asked for.
+        """
+        turn = await self.turns.take(stream.owner, request.priority)
+        if stream.ended:
+            turn.give(0)
+            raise _ended_while_it_waited(stream)
+        self._claims[stream.id] = [*claims, turn]
+        request, stream.degraded = degrade(request, self._overload, turn.expected_s, fallback)
+        assert request.model is not None
+        stream.model = request.model
+        called = isinstance(request.grammar, ToolCall)
+        sink = CallReader(stream.accept) if called else stream.accept
+        admission = await self._backend.generate(
+            stream.id, request, sink, want_drafts=want_drafts, tenant=stream.owner
+        )
+        if admission.seed is not None:
+            stream.seed = admission.seed
+        return request
 
     def get(self, stream_id: str, principal: Principal, cursor: Cursor | None = None) -> Stream:
         """Raises RequestError for a stream that is over and gone, or never was; somebody else's

@@ -147,6 +147,16 @@ class Recorder:
         return np.zeros((sum(len(s.tokens) - s.logits_from for s in spans), 8), np.float32)
 
 
+def over(runner: Recorder, *, first_block: int) -> Sentinel:
+    return Sentinel(
+        runner,  # pyright: ignore[reportArgumentType]
+        first_block=first_block,
+        block_size=16,
+        setting="",
+        clock=lambda: runner.now,
+    )
+
+
 def _span(tokens: list[int], start: int, table: list[int], logits_from: int) -> Span:
     from engine.model.batch import Span
 
@@ -155,13 +165,7 @@ def _span(tokens: list[int], start: int, table: list[int], logits_from: int) -> 
 
 def test_sentinel_keeps_to_its_share_of_time() -> None:
     runner = Recorder()
-    one = Sentinel(
-        runner,  # pyright: ignore[reportArgumentType]
-        first_block=10,
-        block_size=16,
-        setting="",
-        clock=lambda: runner.now,
-    )
+    one = over(runner, first_block=10)
     rows = np.zeros((1, 8), np.float32)
     for _ in range(100_000):
         runner.now += 0.03
@@ -173,13 +177,7 @@ def test_sentinel_keeps_to_its_share_of_time() -> None:
 
 def test_sentinel_keeps_to_its_share_of_time_while_idle() -> None:
     runner = Recorder()
-    one = Sentinel(
-        runner,  # pyright: ignore[reportArgumentType]
-        first_block=10,
-        block_size=16,
-        setting="",
-        clock=lambda: runner.now,
-    )
+    one = over(runner, first_block=10)
     one.watch([_span([1], 3, [0], 0)], [[0, 0, 0, 1]], np.zeros((1, 8), np.float32))
     for _ in range(10_000):
         runner.now += 0.5
@@ -230,13 +228,7 @@ def test_sentinel_writes_to_no_block_but_its_own() -> None:
 @pytest.mark.usefixtures("always")
 def test_sentinel_leaves_steps_alone_that_have_nothing_to_compare() -> None:
     runner = Recorder()
-    one = Sentinel(
-        runner,  # pyright: ignore[reportArgumentType]
-        first_block=9,
-        block_size=16,
-        setting="",
-        clock=lambda: runner.now,
-    )
+    one = over(runner, first_block=9)
     runner.now = 1e9
     one.watch([_span([1, 2], 0, [0], 2)], [[1, 2, 3]], np.zeros((0, 8), np.float32))
     one.watch([_span([1], 0, [0], 0)], [[1]], np.full((1, 8), np.nan, np.float32))
