@@ -81,19 +81,19 @@ $(STAMPS)/venv: scripts/make_venv.sh
 	@scripts/make_venv.sh $(PYTHON) .venv
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/engine: $(STAMPS)/venv pyproject.toml constraints.txt
+$(STAMPS)/engine: $(STAMPS)/venv pyproject.toml clients/python/pyproject.toml constraints.txt
 	@echo '==> Installing Wetink and its engine (PyTorch is 200 MB; this takes some minutes)'
-	@$(PIP) -e '.[engine]'
+	@$(PIP) -e clients/python -e '.[engine]'
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/engine
 	@echo '==> Installing what the Python tests need'
-	@$(PIP) -e '.[engine,test]'
+	@$(PIP) -e clients/python -e '.[engine,test]'
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/engine
 	@echo '==> Installing formatters, linters and type checkers'
-	@$(PIP) -e '.[engine,test,dev]'
+	@$(PIP) -e clients/python -e '.[engine,test,dev]'
 	@touch $@
 
 $(STAMPS)/node: clients/js/package.json clients/js/package-lock.json | $(STAMPS)/venv

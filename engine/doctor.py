@@ -95,7 +95,7 @@ def _torch(_config: EngineConfig) -> Finding:
             "broken",
             f"PyTorch or transformers does not load: {error}",
             "the engine does not start",
-            "pip install 'wetink[engine]' (in a checkout: make setup)",
+            "pip install 'wetink-gateway[engine]' (in a checkout: make setup)",
         )
     versions = f"PyTorch {torch.__version__}, transformers {transformers.__version__}"
     return Finding("libraries", "ok", versions)

@@ -1,22 +1,21 @@
-"""The `wetink` command: serve, stream, pull, keys, config, doctor, version."""
+"""What the gateway adds to the `wetink` command: serve, pull, keys, config, doctor."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import logging
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway import engine_packages
 from gateway.errors import BackendError, ConfigError
-from protocol.events import PROTOCOL_VERSION
+from wetink.cli import Command, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,37 +29,7 @@ EXAMPLE_PROMPT = "Tell me a story about a lighthouse."
 BAR_WIDTH = 30
 
 EXIT_OK, EXIT_FAILED = 0, 1
-
-
-class Command(NamedTuple):
-    run: Callable[[Sequence[str]], int]
-    summary: str
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    # Each command parses the rest itself, so that `stream` need not load the server, nor `serve`
-    # the client.
-    options = _parser().parse_args(arguments[:1])
-    try:
-        return COMMANDS[options.command].run(arguments[1:])
-    except (ConfigError, BackendError) as error:
-        return _complain(str(error))
-    except KeyboardInterrupt:
-        return EXIT_OK
-
-
-def _parser() -> argparse.ArgumentParser:
-    summaries = "\n".join(f"  {name:<9}{command.summary}" for name, command in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="wetink",
-        description="A streaming gateway for speculative decoding.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"commands:\n{summaries}\n\nwetink COMMAND --help tells more.",
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
-    return parser
+__all__ = ["COMMANDS", "main"]
 
 
 def _serve(argv: Sequence[str]) -> int:
@@ -251,12 +220,6 @@ def _require_engine() -> None:
         )
 
 
-def _stream(argv: Sequence[str]) -> int:
-    from wetink import terminal
-
-    return terminal.main(argv)
-
-
 def _keys(argv: Sequence[str]) -> int:
     from gateway.access import command
 
@@ -275,13 +238,6 @@ def _doctor(argv: Sequence[str]) -> int:
     return doctor.run(argv)
 
 
-def _version(argv: Sequence[str]) -> int:
-    argparse.ArgumentParser(prog="wetink version").parse_args(argv)
-    version = importlib.metadata.version("wetink")
-    sys.stdout.write(f"wetink {version}, protocol {PROTOCOL_VERSION}\n")
-    return EXIT_OK
-
-
 def _complain(message: str) -> int:
     _say(f"wetink: {message}")
     return EXIT_FAILED
@@ -292,12 +248,20 @@ def _say(line: str) -> None:
     sys.stderr.flush()
 
 
+def _command(run: Callable[[Sequence[str]], int], summary: str) -> Command:
+    def guarded(argv: Sequence[str]) -> int:
+        try:
+            return run(argv)
+        except (ConfigError, BackendError) as error:
+            return _complain(str(error))
+
+    return Command(guarded, summary)
+
+
 COMMANDS = {
-    "serve": Command(_serve, "start the gateway and its engine"),
-    "stream": Command(_stream, "generate text at a running gateway and watch it"),
-    "pull": Command(_pull, "fetch and convert the embedded model"),
-    "keys": Command(_keys, "make, list and revoke keys"),
-    "config": Command(_config, "check a configuration file, or show what is in force"),
-    "doctor": Command(_doctor, "look at this machine: what is lost, and how to mend it"),
-    "version": Command(_version, "print the version"),
+    "serve": _command(_serve, "start the gateway and its engine"),
+    "pull": _command(_pull, "fetch and convert the embedded model"),
+    "keys": _command(_keys, "make, list and revoke keys"),
+    "config": _command(_config, "check a configuration file, or show what is in force"),
+    "doctor": _command(_doctor, "look at this machine: what is lost, and how to mend it"),
 }

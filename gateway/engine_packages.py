@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib.util
 
 NAMES = ("torch", "transformers")
-INSTALL = "pip install 'wetink[engine]' (in a checkout: make setup)"
+INSTALL = "pip install 'wetink-gateway[engine]' (in a checkout: make setup)"
 
 
 def missing() -> list[str]:

@@ -82,7 +82,7 @@ class GatewayCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         gateway = self._gateway
         totals, load = gateway.streams.totals, gateway.backend.load()
-        version = importlib.metadata.version("wetink")
+        version = importlib.metadata.version("wetink-gateway")
         yield _gauge("wetink_build_info", "1, with the version", [({"version": version}, 1)])
         yield _gauge(
             "wetink_ready", "1 while a generation could begin (as /readyz)", int(gateway.ready)

@@ -20,7 +20,7 @@ POLICIES = ("hold", "retract", "chunk:word")
 
 async def pass_by(url: str, number: int) -> None:
     """Reads a stream to its end, or cancels it, or leaves without a word."""
-    transport: TransportName = "websocket" if number % 2 else "sse"
+    transport: TransportName = "ws" if number % 2 else "sse"
     cut = number % 5 != 0
     stream = wetink.stream(
         url,

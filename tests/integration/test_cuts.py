@@ -49,7 +49,7 @@ POLICIES: tuple[str | wetink.StreamRetract | wetink.Chunk, ...] = (
     wetink.Chunk(unit="word", tail=True, max_delay_ms=20),
     wetink.StreamRetract(max_tail=5, grapheme_safe=True),
 )
-TRANSPORTS: tuple[TransportName, ...] = ("sse", "websocket")
+TRANSPORTS: tuple[TransportName, ...] = ("sse", "ws")
 NO_RETRY = wetink.Retry(attempts=0)
 
 
@@ -106,7 +106,7 @@ class Returning:
                     pass
         except wetink.ConnectionLost:
             pass
-        for part in reading.received.parts:
+        for part in reading.view.parts:
             assert part.committed.startswith(self.parts.get(part.index, ""))
             self.parts[part.index] = part.committed
         self._cursor = reading.cursor

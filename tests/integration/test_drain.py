@@ -72,7 +72,7 @@ async def test_gateway_lets_live_streams_finish_and_takes_no_new_ones_when_told_
     async with serving(tmp_path, drain_s=60.0) as served:
         async with (
             wetink.stream(served.url, prompt="x", policy="hold") as first,
-            wetink.stream(served.url, prompt="x", policy="hold", transport="websocket") as second,
+            wetink.stream(served.url, prompt="x", policy="hold", transport="ws") as second,
         ):
             served.terminate()
             probe = await served.http.get("/readyz")

@@ -36,9 +36,9 @@ pytestmark = [
 PROMPT = "Repeat this three times: the quick brown fox jumps over the lazy dog."
 POLICIES: tuple[tuple[str | wetink.StreamRetract | wetink.Chunk, TransportName], ...] = (
     ("hold", "sse"),
-    ("retract", "websocket"),
+    ("retract", "ws"),
     ("chunk:sentence", "sse"),
-    (wetink.Chunk(unit="word", tail=True), "websocket"),
+    (wetink.Chunk(unit="word", tail=True), "ws"),
     (wetink.StreamRetract(max_tail=5, grapheme_safe=True), "sse"),
 )
 
@@ -70,7 +70,7 @@ async def read(stream: wetink.Stream) -> tuple[str, list[ServerEvent]]:
     async with stream as reading:
         events += [event async for event in reading]
     assert reading.complete
-    return reading.received.committed, events
+    return reading.view.committed, events
 
 
 def removed(events: list[ServerEvent]) -> int:
@@ -100,7 +100,7 @@ async def test_attachments_end_with_same_text_under_every_policy(
             for p, t in POLICIES
         ]
         events = [event async for event in first]
-    results = [(first.received.committed, events), *[await other for other in others]]
+    results = [(first.view.committed, events), *[await other for other in others]]
     texts = {text for text, _ in results}
     assert len(texts) == 1
     assert first.usage is not None
@@ -144,7 +144,7 @@ async def test_stream_continues_with_same_text_after_engine_is_killed(
                     assert backend.engine_pid is not None
                     os.kill(backend.engine_pid, signal.SIGKILL)
         assert reading.complete
-        return reading.received.committed, events
+        return reading.view.committed, events
 
     whole, _ = await generate(None)
     first_engine = backend.engine_pid

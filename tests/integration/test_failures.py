@@ -97,7 +97,7 @@ class Readers:
             await self._moved.wait()
 
     async def _read(self, number: int) -> Read:
-        transport: TransportName = "websocket" if number % 2 else "sse"
+        transport: TransportName = "ws" if number % 2 else "sse"
         policy = POLICIES[number % len(POLICIES)]
         restarts = 0
         reading = wetink.stream(

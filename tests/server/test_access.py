@@ -364,7 +364,7 @@ async def test_anyone_is_served_beside_keys_where_that_is_allowed(
         assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("transport", ["sse", "websocket"])
+@pytest.mark.parametrize("transport", ["sse", "ws"])
 async def test_client_library_shows_its_key(
     served: Served, keys: Keys, transport: TransportName
 ) -> None:

@@ -1,7 +1,18 @@
 """Read speculative streams: `async with wetink.stream(url, prompt=…) as s`."""
 
 from protocol.errors import WetinkError
-from protocol.events import OffsetUnit
+from protocol.events import (
+    Commit,
+    Error,
+    Finish,
+    Heartbeat,
+    OffsetUnit,
+    Open,
+    Part,
+    Retract,
+    ServerEvent,
+    Tentative,
+)
 from protocol.requests import Chunk, Draft, Hold, Message, StreamRetract
 from wetink.client import Connection, attach, connect, stream
 from wetink.errors import (
@@ -12,22 +23,32 @@ from wetink.errors import (
     Unreachable,
 )
 from wetink.retry import Retry
-from wetink.streams import Stream
+from wetink.streams import Stream, StreamView
 
 __all__ = [
     "Chunk",
+    "Commit",
     "Connection",
     "ConnectionLost",
     "Draft",
+    "Error",
+    "Finish",
+    "Heartbeat",
     "Hold",
     "Message",
     "OffsetUnit",
+    "Open",
+    "Part",
     "ProtocolViolation",
     "RequestRefused",
+    "Retract",
     "Retry",
+    "ServerEvent",
+    "Stream",
     "StreamFailed",
     "StreamRetract",
-    "Stream",
+    "StreamView",
+    "Tentative",
     "Unreachable",
     "WetinkError",
     "attach",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import msgspec
 
@@ -13,7 +13,7 @@ from protocol.receiver import Receiver
 from wetink.errors import RequestRefused
 from wetink.retry import Retry
 from wetink.streams import Stream
-from wetink.transports import AttachRequest, SSETransport, Transport, WebSocketTransport
+from wetink.transports.base import AttachRequest, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from protocol.requests import GenerationRequest, Message, PolicySpec
 
-TransportName: TypeAlias = Literal["sse", "websocket"]
+TransportName: TypeAlias = Literal["sse", "ws"]
 _DEFAULT_RETRY = Retry()
 
 
@@ -34,13 +34,15 @@ def stream(
     offsets: OffsetUnit | str = OffsetUnit.CODEPOINT,
     transport: TransportName | Transport = "sse",
     key: str | None = None,
+    headers: Mapping[str, str] | None = None,
     retry: Retry = _DEFAULT_RETRY,
     on_interruption: Callable[[], None] | None = None,
     **fields: Any,
 ) -> Stream:
     """Starts a generation at the server `url` and reads it.
 
-    `key` is for a server that needs one; a transport that is passed in has its own headers.
+    `url` is the server's root; "host:port" is short for "http://host:port". `key` is for a server
+    that needs one, `headers` go with every request; a transport that is passed in has its own.
     `fields` are those of `protocol.requests.GenerationRequest` (`max_tokens`, `temperature`,
     `seed`, `stop`, `draft`, …). Raises RequestRefused at once for a field that no server takes.
     `on_interruption` is called once when the connection is lost, before the stream is resumed,
@@ -50,7 +52,7 @@ def stream(
             async for text in story.committed():
                 …
     """
-    own, chosen = _transport(url, transport, key)
+    own, chosen = _transport(url, transport, _headers(key, headers))
     request = _request(
         {"prompt": prompt, "messages": messages, "policy": policy, "offsets": offsets, **fields}
     )
@@ -76,7 +78,9 @@ def attach(
     include: Sequence[IncludeItem] = (),
     transport: TransportName | Transport = "sse",
     key: str | None = None,
+    headers: Mapping[str, str] | None = None,
     retry: Retry = _DEFAULT_RETRY,
+    on_interruption: Callable[[], None] | None = None,
 ) -> Stream:
     """Reads a stream that somebody else started, or that was read up to `cursor` before.
 
@@ -85,7 +89,7 @@ def attach(
     attachments to one stream may have different policies. Raises RequestRefused for a broken
     cursor.
     """
-    own, chosen = _transport(url, transport, key)
+    own, chosen = _transport(url, transport, _headers(key, headers))
     request = AttachRequest(
         stream=stream_id,
         cursor=cursor,
@@ -97,7 +101,14 @@ def attach(
         receiver = Receiver(request.offsets, cursor=cursor, held=held)
     except RequestError as error:
         raise _refused(error) from error
-    return Stream(chosen, request, receiver, retry=retry, owns_transport=own)
+    return Stream(
+        chosen,
+        request,
+        receiver,
+        retry=retry,
+        owns_transport=own,
+        on_interruption=on_interruption,
+    )
 
 
 def connect(
@@ -109,15 +120,15 @@ def connect(
         async with connection.stream(prompt="a") as a, connection.stream(prompt="b") as b:
             …
     """
-    return Connection(
-        url, WebSocketTransport(url, headers={**(headers or {}), **_credentials(key)})
-    )
+    from wetink.transports.websocket import WebSocketTransport
+
+    return Connection(url, WebSocketTransport(url, headers=_headers(key, headers)))
 
 
 class Connection:
     """Streams that share a WebSocket. A slow reader of one does not hold up the others."""
 
-    def __init__(self, url: str, transport: WebSocketTransport) -> None:
+    def __init__(self, url: str, transport: Transport) -> None:
         self._url = url
         self._transport = transport
 
@@ -141,19 +152,29 @@ class Connection:
         await self._transport.aclose()
 
 
-def _credentials(key: str | None) -> dict[str, str]:
-    return {} if key is None else {"Authorization": f"Bearer {key}"}
+def _headers(key: str | None, headers: Mapping[str, str] | None) -> dict[str, str]:
+    credentials = {} if key is None else {"Authorization": f"Bearer {key}"}
+    return {**(headers or {}), **credentials}
 
 
 def _transport(
-    url: str, transport: TransportName | Transport, key: str | None
+    url: str, transport: TransportName | Transport, headers: Mapping[str, str]
 ) -> tuple[bool, Transport]:
-    """The transport, and whether the stream shall close it."""
+    """The transport, and whether the stream shall close it. Their libraries take a while to import,
+    so each is imported when it is first asked for.
+    """
     match transport:
         case "sse":
-            return True, SSETransport(url, headers=_credentials(key))
-        case "websocket":
-            return True, WebSocketTransport(url, headers=_credentials(key))
+            from wetink.transports.sse import SSETransport
+
+            return True, SSETransport(url, headers=headers)
+        case "ws":
+            from wetink.transports.websocket import WebSocketTransport
+
+            return True, WebSocketTransport(url, headers=headers)
+        case str():  # pyright: ignore[reportUnnecessaryComparison]: not everybody has a type checker
+            allowed = " or ".join(map(repr, get_args(TransportName)))
+            raise ValueError(f"transport is {allowed} (or an object), not {transport!r}")
         case _:
             return False, transport
 

@@ -19,6 +19,10 @@ _CSI = "\x1b["
 _DIM = f"{_CSI}2m"
 _STRUCK = f"{_CSI}0;9;31m"
 _NOTICE = f"{_CSI}0;33m"
+_STRUCK_PLAIN = f"{_CSI}0;9m"
+_NOTICE_PLAIN = f"{_CSI}0;3m"
+"""For who wants no colours (no-color.org)."""
+
 _PLAIN = f"{_CSI}0m"
 _ERASE_BELOW = f"{_CSI}J"
 _WRAP_OFF = f"{_CSI}?7l"
@@ -113,7 +117,11 @@ class _Pen:
 class Painter:
     """`write` takes text for the terminal; `size` is asked before every drawing."""
 
-    def __init__(self, write: Callable[[str], None], size: Callable[[], Size]) -> None:
+    def __init__(
+        self, write: Callable[[str], None], size: Callable[[], Size], *, in_color: bool = True
+    ) -> None:
+        self._struck = _STRUCK if in_color else _STRUCK_PLAIN
+        self._notice = _NOTICE if in_color else _NOTICE_PLAIN
         self._write = write
         self._size = size
         self._columns: int = 0
@@ -138,7 +146,7 @@ class Painter:
         columns = max(size.columns, _MIN_COLUMNS)
         self._tail, self._behind = tail, behind
         sequence = self._erase(columns) + self._commit(committed, columns)
-        styled = (_DIM, tail), (_STRUCK, struck), (_NOTICE, notice)
+        styled = (_DIM, tail), (self._struck, struck), (self._notice, notice)
         self._write(sequence + self._draw(styled, columns, max(size.lines - 1, 1)))
 
     def close(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Protocol, Self
 
-from protocol.errors import ErrorCode
+import anyio
+
+from protocol.errors import ErrorCode, WetinkError
 from protocol.events import (
     Commit,
     Error,
@@ -27,7 +28,7 @@ from wetink.errors import (
     StreamFailed,
     Unreachable,
 )
-from wetink.transports import Attachment, AttachRequest, Interrupted, Transport
+from wetink.transports.base import Attachment, AttachRequest, Interrupted, Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,7 +39,11 @@ if TYPE_CHECKING:
     from wetink.retry import Retry
 
 
-class Received(Protocol):
+GIVE_UP_S = 2.0
+"""How long a caller that fails waits for its server to hear of it."""
+
+
+class StreamView(Protocol):
     """What has been received up to now; it changes with every event."""
 
     @property
@@ -65,9 +70,10 @@ class Received(Protocol):
 class Stream:
     """An asynchronous context manager that iterates over the stream's events.
 
-    Entering starts (or attaches to) the stream. Leaving ends the reading, not the generation: the
-    server cancels what nobody reads after a grace period, `cancel` does at once. To be iterated by
-    one task; `received` and `cancel` may be used from any other.
+    Entering starts (or attaches to) the stream. Leaving ends the reading. A generation that was
+    started here is cancelled when an exception leaves (Ctrl-C and a cancelled task are ones); else
+    it goes on, for whoever attaches, until the server's grace period is over. To be iterated by one
+    task; `view` and `cancel` may be used from any other.
 
     After an interruption it resumes at its cursor by itself. Then a new `open` is among the events
     and the tail is empty; committed text is neither lost nor doubled.
@@ -99,7 +105,7 @@ class Stream:
         self._cancelling = False
 
     @property
-    def received(self) -> Received:
+    def view(self) -> StreamView:
         return self._receiver
 
     @property
@@ -112,6 +118,11 @@ class Stream:
         """The stream's id; with `cursor`, all that `wetink.attach` needs."""
         origin = self._origin
         return origin.stream if isinstance(origin, AttachRequest) else self._open.stream or ""
+
+    @property
+    def started_here(self) -> bool:
+        """Whether this one began the generation, rather than attached to it."""
+        return isinstance(self._origin, GenerationRequest)
 
     @property
     def cursor(self) -> str | None:
@@ -184,6 +195,8 @@ class Stream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if error is not None and self.started_here and not self._ended and self._opened is not None:
+            await self._give_up()
         await self._close()
 
     def __aiter__(self) -> Self:
@@ -284,7 +297,7 @@ class Stream:
                     )
                 )
                 return
-            await asyncio.sleep(self._retry.delay(self._attempts, interruption.retry_after))
+            await anyio.sleep(self._retry.delay(self._attempts, interruption.retry_after))
             try:
                 await self._reattach()
             except Interrupted as error:
@@ -320,6 +333,11 @@ class Stream:
                 await self._drop_attachment()
                 raise
 
+    async def _give_up(self) -> None:
+        """Nobody wants the rest of what was started here: its server hears so at once."""
+        with anyio.move_on_after(GIVE_UP_S, shield=True), contextlib.suppress(WetinkError):
+            await self._transport.cancel(self.id)
+
     async def _drop_attachment(self) -> None:
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
@@ -327,9 +345,11 @@ class Stream:
                 await attachment.aclose()
 
     async def _close(self) -> None:
-        await self._drop_attachment()
-        if self._owns_transport:
-            await self._transport.aclose()
+        # A cancelled task closes its connections too: trio would cut these short.
+        with anyio.CancelScope(shield=True):
+            await self._drop_attachment()
+            if self._owns_transport:
+                await self._transport.aclose()
 
 
 async def _opening(attachment: Attachment) -> Open:

@@ -1,4 +1,4 @@
-"""`wetink stream`: reads one generation in a terminal."""
+"""`wetink stream` and `wetink attach`: read one generation in a terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, assert_never, get_args
 
 from protocol.codec import encode_json
 from protocol.errors import WetinkError
@@ -27,12 +28,12 @@ from protocol.events import (
     Tentative,
 )
 from protocol.requests import GenerationRequest
-from wetink.client import TransportName, stream
+from wetink.client import TransportName, attach, stream
 from wetink.errors import ConnectionLost, RequestRefused, Unreachable
 from wetink.painter import Painter, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from wetink.streams import Stream
 
@@ -47,20 +48,34 @@ CANCEL_S = 3.0
 """How long after Ctrl-C the server's `finish` is waited for."""
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 0, 1, 2, 130, 141
-_TRANSPORTS: dict[str, TransportName] = {"sse": "sse", "ws": "websocket"}
+_TRANSPORTS: tuple[TransportName, ...] = get_args(TransportName)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs `wetink stream ARGV`; returns the exit status."""
-    options = _parser().parse_args(argv)
-    _speak_utf8(sys.stdout)
-    _speak_utf8(sys.stderr)
+    options = _stream_parser().parse_args(argv)
     try:
         fields = _request_fields(options)
     except (OSError, UnicodeDecodeError) as error:
         return _complain(str(error), EXIT_USAGE)
+    return _run(options, partial(stream, options.url, **fields))
+
+
+def attach_main(argv: Sequence[str]) -> int:
+    """Runs `wetink attach ARGV`; returns the exit status."""
+    options = _attach_parser().parse_args(argv)
+    return _run(
+        options,
+        partial(attach, options.url, options.stream, policy=options.policy, cursor=options.cursor),
+    )
+
+
+def _run(options: argparse.Namespace, begin: Callable[..., Stream]) -> int:
+    """`begin` takes what both ways in have in common."""
+    _speak_utf8(sys.stdout)
+    _speak_utf8(sys.stderr)
     try:
-        return asyncio.run(_Run(options).read(fields))
+        return asyncio.run(_Run(options).read(begin))
     except Unreachable as error:
         return _complain(
             f"no gateway answers at {options.url} ({error}); start one with: wetink serve",
@@ -76,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_PIPE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _stream_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wetink stream",
         description="Generate text and show what is committed and what is only drafted.",
@@ -86,22 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("prompt", help="what to say to the model; - reads it from standard input")
-    add("--url", default=DEFAULT_URL, help="the gateway (default: %(default)s)")
-    add("--key", help=f"for a gateway that needs one (default: the variable {KEY_VARIABLE})")
-    add("--transport", choices=list(_TRANSPORTS), default="sse", help="default: %(default)s")
-    add(
-        "--policy",
-        default="chat",
-        help="hold, retract, retract:0.05 (at most so much of the text is taken back),"
-        " chunk:sentence (or another unit), or a profile (default: %(default)s)",
-    )
+    _add_reading(parser)
     add(
         "--completion",
         action="store_true",
         help="continue the prompt as it stands instead of answering it as a chat message",
     )
     add("--system", metavar="TEXT", help="system message before the prompt")
-    add("--json", action="store_true", help="print the events, one per line")
     request = parser.add_argument_group("request")
     add = request.add_argument
     add("--model", help="default: the one the gateway serves")
@@ -124,6 +130,33 @@ def _parser() -> argparse.ArgumentParser:
     add("--draft-length", type=int, metavar="N", help="most drafted tokens per step; 0: none")
     add("--prediction", type=Path, metavar="FILE", help="text the drafter may copy from")
     return parser
+
+
+def _attach_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wetink attach",
+        description="Read a stream that somebody else started, or that was left before its end. "
+        "Ctrl-C ends the reading; the generation goes on.",
+    )
+    parser.add_argument("stream", metavar="ID", help="the stream's id, as its `open` event says it")
+    _add_reading(parser)
+    parser.add_argument("--cursor", help="go on behind this place; default: from the beginning")
+    return parser
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Where to read, and how it shall look."""
+    add = parser.add_argument
+    add("--url", default=DEFAULT_URL, help="the gateway (default: %(default)s)")
+    add("--key", help=f"for a gateway that needs one (default: the variable {KEY_VARIABLE})")
+    add("--transport", choices=_TRANSPORTS, default="sse", help="default: %(default)s")
+    add(
+        "--policy",
+        default="chat",
+        help="hold, retract, retract:0.05 (at most so much of the text is taken back),"
+        " chunk:sentence (or another unit), or a profile (default: %(default)s)",
+    )
+    add("--json", action="store_true", help="print the events, one per line")
 
 
 def _request_fields(options: argparse.Namespace) -> dict[str, Any]:
@@ -154,7 +187,7 @@ class _Run:
         self._cancelling: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
 
-    async def read(self, fields: dict[str, Any]) -> int:
+    async def read(self, begin: Callable[..., Stream]) -> int:
         task = asyncio.current_task()
         assert task is not None
         loop = asyncio.get_running_loop()
@@ -163,12 +196,10 @@ class _Run:
         summary = Summary(time.monotonic())
         failed = False
         try:
-            async with stream(
-                self._options.url,
-                transport=_TRANSPORTS[self._options.transport],
+            async with begin(
+                transport=self._options.transport,
                 key=self._options.key or os.environ.get(KEY_VARIABLE),
                 on_interruption=screen.interrupted,
-                **fields,
             ) as story:
                 self._stream = story
                 await self._show(story, screen, summary)
@@ -184,22 +215,24 @@ class _Run:
                 screen.close()
             finally:
                 if summary.opened and not failed:
-                    _say(summary.line(time.monotonic()))
+                    _say(_wrapped(summary.fields(time.monotonic())))
         return EXIT_INTERRUPTED if self._interrupted else EXIT_OK
 
     async def _show(self, stream: Stream, screen: Screen, summary: Summary) -> None:
         try:
             async for event in stream:
                 summary.add(event, time.monotonic())
-                screen.show(event, stream.received.tail)
+                screen.show(event, stream.view.tail)
         except BrokenPipeError:
             with contextlib.suppress(ConnectionLost):
                 await stream.cancel()
             raise
 
     def _interrupt(self, task: asyncio.Task[Any]) -> None:
-        """First Ctrl-C: cancel on the server and read on to its `finish`. Second: leave."""
-        if self._interrupted or self._stream is None:
+        """First Ctrl-C: cancel on the server what was started here and read on to its `finish`.
+        Second: leave.
+        """
+        if self._interrupted or self._stream is None or not self._stream.started_here:
             self._interrupted = True
             task.cancel()
             return
@@ -292,7 +325,7 @@ class LiveScreen:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._painter = Painter(self._write, self._size)
+        self._painter = Painter(self._write, self._size, in_color="NO_COLOR" not in os.environ)
         self._tail = ""
         self._owed = ""
         """Committed text that waits until the struck text is gone."""
@@ -369,13 +402,13 @@ class Summary:
             self._finish = event
             self._ended_at = now
 
-    def line(self, now: float) -> str:
+    def fields(self, now: float) -> list[str]:
         elapsed = (self._ended_at or now) - self._started_at
         if self._finish is None:
-            return f"no closing statistics after {elapsed:.2f} s"
+            return [f"no closing statistics after {elapsed:.2f} s"]
         usage, stats = self._finish.usage, self._finish.stats
         tokens = usage.completion_tokens
-        fields = [
+        return [
             f"{tokens} tokens in {elapsed:.2f} s ({tokens / max(elapsed, 1e-3):.1f} tokens/s)",
             f"acceptance {_percent(stats.acceptance_rate)}",
             f"TTFV {_milliseconds(stats.ttfv_ms)}",
@@ -384,7 +417,19 @@ class Summary:
             f"{stats.retractions} retraction{'' if stats.retractions == 1 else 's'}",
             self._finish.reason,
         ]
-        return " · ".join(fields)
+
+
+def _wrapped(fields: Sequence[str]) -> str:
+    """In one line, on a narrow terminal in several, none cut in the middle of a field."""
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    lines = [fields[0]]
+    for field in fields[1:]:
+        longer = f"{lines[-1]} · {field}"
+        if columns and len(longer) > columns:
+            lines.append(field)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def _percent(share: float | None) -> str:

@@ -31,11 +31,11 @@ policies = st.sampled_from(["hold", "retract", "retract:3", "chunk:word", "chunk
 units = st.sampled_from(list(wetink.OffsetUnit))
 
 
-@pytest.mark.parametrize("transport", ["sse", "websocket"])
+@pytest.mark.parametrize("transport", ["sse", "ws"])
 @settings(max_examples=15, deadline=None)
 @given(first=st.integers(OPENED, 8000), more=cuts, policy=policies, unit=units)
 async def test_stream_ends_with_the_same_text_wherever_connections_are_cut(
-    transport: Literal["sse", "websocket"],
+    transport: Literal["sse", "ws"],
     first: int,
     more: list[int],
     policy: str,
@@ -52,5 +52,5 @@ async def test_stream_ends_with_the_same_text_wherever_connections_are_cut(
     ):
         committed = "".join([event.text async for event in s if isinstance(event, Commit)])
     assert committed == TEXT
-    assert s.received.committed == TEXT
+    assert s.view.committed == TEXT
     assert s.complete

@@ -42,7 +42,7 @@ async def test_stream_is_read_to_its_finish() -> None:
             assert (s.id, s.model, s.seed, s.cursor) == ("s1", "m", 42, None)
             kinds = [type(e).__name__ async for e in s]
         assert kinds == ["Open", "Tentative", "Commit", "Commit", "Finish"]
-        assert (s.received.committed, s.received.tail, s.complete) == ("Hello world", "", True)
+        assert (s.view.committed, s.view.tail, s.complete) == ("Hello world", "", True)
         assert s.finish is not None
         assert server.requests == ["POST /v1/streams HTTP/1.1"]
         assert json.loads(server.bodies[0]) == {"prompt": "hi", "policy": "retract", "seed": 42}
@@ -104,7 +104,7 @@ async def test_stream_resumes_after_a_retryable_error() -> None:
     ):
         events = [e async for e in s]
     assert [type(e) for e in events] == [Open, Commit, Error, Open, Commit, Finish]
-    assert s.received.committed == "Hello world"
+    assert s.view.committed == "Hello world"
 
 
 async def test_stream_reattaches_when_it_finds_a_gap() -> None:
@@ -182,7 +182,7 @@ async def test_stream_gives_up_after_attempts_without_progress() -> None:
         ):
             await read_all(s)
         assert len(server.requests) == 4
-    assert s.received.committed == "Hello "
+    assert s.view.committed == "Hello "
     assert not s.complete
 
 
@@ -209,7 +209,7 @@ async def test_stream_fails_with_the_servers_error() -> None:
         with pytest.raises(wetink.StreamFailed, match="out of ink") as caught:
             await read_all(s)
     assert (caught.value.code, caught.value.at) == ("engine_failed", 6)
-    assert s.received.committed == "Hello "
+    assert s.view.committed == "Hello "
 
 
 async def test_stream_fails_when_the_gateway_forgot_the_stream() -> None:
@@ -264,7 +264,7 @@ async def test_stream_yields_committed_text_of_the_wanted_kind_only() -> None:
     )
     async with canned(frames) as server, wetink.stream(server.url, prompt="hi") as s:
         assert await read_all(s) == "42"
-    assert [(part.kind, part.committed) for part in s.received.parts] == [
+    assert [(part.kind, part.committed) for part in s.view.parts] == [
         ("reasoning", "hmm"),
         ("text", "42"),
     ]
@@ -320,7 +320,7 @@ async def test_attach_continues_the_text_its_caller_holds() -> None:
         async with wetink.attach(server.url, "s1", cursor="7.0.6", held="Hello ") as s:
             assert await read_all(s) == "world"
         assert server.requests == ["GET /v1/streams/s1/events?cursor=7.0.6 HTTP/1.1"]
-    assert s.received.committed == "Hello world"
+    assert s.view.committed == "Hello world"
 
 
 async def test_attach_is_complete_at_once_with_the_cursor_of_a_reader_that_had_finish() -> None:

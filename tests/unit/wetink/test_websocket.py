@@ -119,7 +119,7 @@ async def test_stream_resumes_on_a_new_connection_after_a_drop() -> None:
 
     async with (
         peers(first, second) as (url, log),
-        wetink.stream(url, prompt="hi", policy="hold", transport="websocket", retry=AT_ONCE) as s,
+        wetink.stream(url, prompt="hi", policy="hold", transport="ws", retry=AT_ONCE) as s,
     ):
         assert await read_all(s) == "Hello world"
     assert log[1] == {
@@ -170,7 +170,7 @@ async def test_start_is_refused_with_the_gateways_reason() -> None:
 
     async with peers(script) as (url, _):
         with pytest.raises(wetink.RequestRefused) as caught:
-            await wetink.stream(url, prompt="hi", transport="websocket").__aenter__()
+            await wetink.stream(url, prompt="hi", transport="ws").__aenter__()
     assert (caught.value.code, caught.value.param) == ("invalid_value", "policy")
 
 
@@ -186,7 +186,7 @@ async def test_attach_fails_for_a_stream_the_gateway_forgot() -> None:
 
     async with (
         peers(first, second) as (url, _),
-        wetink.stream(url, prompt="hi", transport="websocket", retry=AT_ONCE) as s,
+        wetink.stream(url, prompt="hi", transport="ws", retry=AT_ONCE) as s,
     ):
         with pytest.raises(wetink.StreamFailed, match="too late"):
             await read_all(s)
@@ -202,7 +202,7 @@ async def test_cancel_is_sent_and_the_rest_is_read() -> None:
 
     async with (
         peers(script) as (url, _),
-        wetink.stream(url, prompt="hi", transport="websocket") as s,
+        wetink.stream(url, prompt="hi", transport="ws") as s,
     ):
         await anext(s)
         await s.cancel()
@@ -252,6 +252,27 @@ async def test_leaving_early_detaches_and_leaves_the_connection_open() -> None:
             assert await read_all(b) == "Hello world"
 
 
+async def test_start_that_is_given_up_before_it_opens_is_cancelled_by_its_ref() -> None:
+    said: list[dict[str, Any]] = []
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        said.append(await peer.receive())
+        started.set()
+        said.append(await peer.receive())
+        cancelled.set()
+
+    async with peers(script) as (url, _):
+        opening = asyncio.ensure_future(
+            wetink.stream(url, prompt="hi", transport="ws").__aenter__()
+        )
+        await started.wait()
+        opening.cancel()
+        await asyncio.wait([opening])
+        await cancelled.wait()
+    assert (said[1]["type"], said[1]["ref"]) == ("cancel", said[0]["ref"])
+
+
 async def test_broken_event_ends_the_connection_as_a_violation() -> None:
     async def script(peer: Peer) -> None:
         await peer.open((await peer.receive())["ref"], "s1")
@@ -259,7 +280,7 @@ async def test_broken_event_ends_the_connection_as_a_violation() -> None:
 
     async with (
         peers(script) as (url, _),
-        wetink.stream(url, prompt="hi", transport="websocket") as s,
+        wetink.stream(url, prompt="hi", transport="ws") as s,
     ):
         with pytest.raises(wetink.ProtocolViolation):
             await read_all(s)
@@ -272,15 +293,13 @@ async def test_stream_says_so_when_the_peer_speaks_another_protocol() -> None:
     async with serve(handle, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         with pytest.raises(wetink.ProtocolViolation, match="does not speak"):
-            await wetink.stream(
-                f"ws://127.0.0.1:{port}", prompt="hi", transport="websocket"
-            ).__aenter__()
+            await wetink.stream(f"ws://127.0.0.1:{port}", prompt="hi", transport="ws").__aenter__()
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host", "host:8000", "http://", "", "http://[", "http://h:x", "ws://h:99999"]
+    "url", ["ftp://host", "host:port", "http://", "", "http://[", "http://h:x", "ws://h:99999"]
 )
-@pytest.mark.parametrize("transport", ["sse", "websocket"])
+@pytest.mark.parametrize("transport", ["sse", "ws"])
 def test_stream_refuses_an_address_it_cannot_use(url: str, transport: str) -> None:
     with pytest.raises(wetink.RequestRefused) as caught:
         wetink.stream(url, prompt="hi", transport=transport)  # pyright: ignore[reportArgumentType]

@@ -59,7 +59,7 @@ class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Address(NamedTuple):
-    """A gateway's root: "http://127.0.0.1:8000", "wss://host/prefix"."""
+    """A gateway's root: "http://127.0.0.1:8000", "wss://host/prefix", "host:8000" for http."""
 
     secure: bool
     rest: str
@@ -67,7 +67,8 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, url: str) -> Address:
         """Raises RequestRefused."""
-        scheme, _, rest = url.rstrip("/").partition("://")
+        given = url if "://" in url else f"http://{url}"
+        scheme, _, rest = given.rstrip("/").partition("://")
         if scheme not in _SECURE or not _has_host(rest):
             raise RequestRefused(
                 ErrorCode.INVALID_VALUE, f"not an http(s) or ws(s) address: {url!r}", "url"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import aclosing
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 import httpx
@@ -26,7 +27,7 @@ from wetink.transports.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from protocol.requests import GenerationRequest, PolicySpec
 
@@ -134,7 +135,7 @@ class SSEAttachment:
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
-        self._chunks: AsyncIterator[bytes] = response.aiter_raw()
+        self._chunks = cast("AsyncGenerator[bytes]", response.aiter_raw())
         self._parser = SSEParser()
         self._ready: deque[SSEEvent] = deque()
 
@@ -150,6 +151,7 @@ class SSEAttachment:
             await self._read()
 
     async def aclose(self) -> None:
+        await self._chunks.aclose()  # trio complains of one that is left to the garbage collector
         await self._response.aclose()
 
     async def _read(self) -> None:
@@ -185,10 +187,11 @@ async def _refusal(response: httpx.Response) -> RequestRefused | Interrupted:
     """What a status other than 200 means. Reads at most `MAX_ERROR_BODY_BYTES` of the body."""
     body = bytearray()
     try:
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_ERROR_BODY_BYTES:
-                break
+        async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MAX_ERROR_BODY_BYTES:
+                    break
     except httpx.TransportError as error:
         return Interrupted(_reason(error))
     finally:

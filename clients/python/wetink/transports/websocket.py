@@ -105,7 +105,7 @@ class WebSocketTransport:
 
     async def start(self, request: GenerationRequest) -> WebSocketAttachment:
         attachment = await self._begin(lambda ref: Start(ref, request))
-        answer = await self._answer(attachment)
+        answer = await self._answer(attachment, Cancel)
         if isinstance(answer, Error):
             raise RequestRefused(answer.code, answer.message, answer.param)
         return attachment
@@ -121,7 +121,7 @@ class WebSocketTransport:
                 include=request.include,
             )
         )
-        answer = await self._answer(attachment)
+        answer = await self._answer(attachment, Detach)
         if isinstance(answer, Error):
             if answer.retryable or answer.code in RETRYABLE_REFUSALS:
                 raise Interrupted(f"{answer.message} [{answer.code}]")
@@ -138,12 +138,15 @@ class WebSocketTransport:
         await self._send(self._socket, Cancel(attachment.ref))
 
     async def detach(self, attachment: WebSocketAttachment) -> None:
+        await self._end(attachment, Detach(attachment.ref))
+
+    async def _end(self, attachment: WebSocketAttachment, message: Cancel | Detach) -> None:
         if self._by_ref.get(attachment.ref) is not attachment:
             return
         self._forget(attachment)
         if self._socket is not None and not attachment.ended:
             with contextlib.suppress(Interrupted):
-                await self._send(self._socket, Detach(attachment.ref))
+                await self._send(self._socket, message)
 
     async def aclose(self) -> None:
         socket = self._socket  # its reader forgets it on the way out
@@ -167,14 +170,17 @@ class WebSocketTransport:
             raise
         return attachment
 
-    async def _answer(self, attachment: WebSocketAttachment) -> ServerEvent:
+    async def _answer(
+        self, attachment: WebSocketAttachment, give_up: type[Cancel | Detach]
+    ) -> ServerEvent:
         """The first event of `attachment`; nothing is left behind by who stops waiting for it, nor
-        by a refusal.
+        by a refusal. `give_up`: nobody else will ever know the id of a stream that was started, so
+        it ends with who wanted it; its `ref` is enough for that.
         """
         try:
             answer = await attachment.first()
         except BaseException:
-            await self.detach(attachment)
+            await self._end(attachment, give_up(attachment.ref))
             raise
         if isinstance(answer, Error):
             self._forget(attachment)
