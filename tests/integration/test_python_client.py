@@ -67,7 +67,7 @@ def state(url: str, stream: str) -> str:
     return httpx.get(f"{url}/v1/streams/{stream}").json()["state"]
 
 
-# Of a body that is left unread, httpx leaves an iterator to the garbage collector. Trio remarks on it.
+# Of a body left unread, httpx leaves an iterator to the garbage collector; trio remarks on it.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_stream_reads_the_same_under_trio_and_without_async(url: str) -> None:
     here = await beginning(url)
