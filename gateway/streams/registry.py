@@ -177,6 +177,7 @@ class StreamRegistry:
             self._backend.cancel(stream.id)
             raise
         self.totals.started += 1
+        self.totals.degraded.update(stream.degraded)
         stream.begin_grace()
         for observer in self.observers:
             observer.stream_started(stream, request)
