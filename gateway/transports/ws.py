@@ -13,8 +13,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from gateway.access import Quota
 from gateway.access.quotas import Bucket
-from gateway.errors import RETRYABLE, BackendError
-from gateway.responses import error_response
+from gateway.errors import HTTP_STATUS, RETRYABLE, BackendError
+from gateway.responses import error_response, retry_after, retry_seconds
 from protocol import cursor as cursors
 from protocol.codec import (
     decode_message_json,
@@ -337,6 +337,7 @@ class _Socket:
             retryable=error.code in RETRYABLE,
             at=0,
             ref=ref,
+            retry_after_s=retry_seconds(HTTP_STATUS[error.code], retry_after(error)),
         )
         await self._send(self._codec.encode(event))
 

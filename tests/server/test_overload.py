@@ -70,6 +70,7 @@ async def test_requests_wait_for_their_turn_and_learn_when_to_come_back() -> Non
         first = await socket.heard("open", "a")
         refused = await socket.heard("error", "c")
         assert (refused["code"], refused["retryable"]) == ("overloaded", True)
+        assert refused["retry_after_s"] == 1
         answer = await served.http.post("/v1/streams", json={"prompt": "x"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
         assert answer.headers["retry-after"] == "1"  # nothing is known yet
@@ -77,7 +78,7 @@ async def test_requests_wait_for_their_turn_and_learn_when_to_come_back() -> Non
         second = await socket.heard("open", "b")
         for ref in "de":
             await socket.start(ref)
-        await socket.heard("error", "e")
+        assert (await socket.heard("error", "e"))["retry_after_s"] == 14
         for path in ("/v1/streams", "/v1/completions"):
             answer = await served.http.post(path, json={"prompt": "x"})
             # Behind b and d, which take 7 s each as far as is known.

@@ -308,15 +308,17 @@ async def test_operator_sees_turns_and_who_is_given_less() -> None:
         assert await degraded(served) == (0, 0)
         served.backend.say(Finished("stop", COUNTS), stream=first)
         second = await served.start()
-        starting = asyncio.create_task(served.start())
-        while (seen := await scrape(served))["wetink_turns_waiting",] < 1:
+        starting = [asyncio.create_task(served.start()) for _ in range(2)]
+        while (seen := await scrape(served))["wetink_turns_waiting",] < 2:
             pass
         assert seen["wetink_turns_taken",] == 1
-        assert seen["wetink_queue_streams",] == 1
-        assert seen["wetink_turns_expected_wait_seconds",] == pytest.approx(8.0)
+        assert seen["wetink_queue_streams",] == 2
+        assert seen["wetink_turns_expected_wait_seconds",] == pytest.approx(12.0)
         served.backend.say(Finished("stop", COUNTS), stream=second)
-        await starting
+        done, waiting = await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
         assert await degraded(served) == (1, 1)
+        served.backend.say(Finished("stop", COUNTS), stream=done.pop().result())
+        await waiting.pop()
 
 
 async def degraded(served: Served) -> tuple[float, float]:
