@@ -91,6 +91,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How long a whole request, headers and body, may take to arrive."""
     idle_s: Annotated[int, Meta(ge=1)] = 5
     """How long a connection may stay open between two requests."""
+    socket_idle_s: _Seconds = 600.0
+    """How long a WebSocket may stay open that reads no stream, waits for none and sends nothing."""
     connections: Positive = 4096
     """Open at once; one more is refused with `too_many_connections`."""
     connections_per_address: Positive | None = 512

@@ -246,9 +246,10 @@ class StreamRegistry:
 
     def revoke(self, owners: frozenset[str]) -> None:
         """Their keys are no longer in force: their streams end, and so do those who read them."""
+        message = "the key that started this stream has been revoked"
+        self.turns.refuse(owners, RequestError(ErrorCode.UNAUTHORIZED, message))
         for stream in list(self._live.values()):
             if stream.owner in owners:
-                message = "the key that started this stream has been revoked"
                 stream.fail(ErrorCode.UNAUTHORIZED, message, retryable=False)
 
     def close_door(self) -> None:
