@@ -199,7 +199,20 @@ class StreamRegistry:
             turn.give(0)
             raise _ended_while_it_waited(stream)
         self._claims[stream.id] = [*claims, turn]
-        request, stream.degraded = degrade(request, self._overload, turn.expected_s, fallback)
+        less, stream.degraded = degrade(request, self._overload, turn.expected_s, fallback)
+        try:
+            return await self._begin(stream, less, want_drafts)
+        except RequestError as error:
+            if error.code != ErrorCode.CONTEXT_EXCEEDED or less.model == request.model:
+                raise
+            # The smaller model has a smaller context: no reason to refuse.
+            less, stream.degraded = degrade(request, self._overload, turn.expected_s, None)
+            return await self._begin(stream, less, want_drafts)
+
+    async def _begin(
+        self, stream: Stream, request: GenerationRequest, want_drafts: bool
+    ) -> GenerationRequest:
+        """Has the backend begin; gives `request`."""
         assert request.model is not None
         stream.model = request.model
         called = isinstance(request.grammar, ToolCall)

@@ -33,20 +33,7 @@ ALARM = 20
 """So many faster ones of `PAIRS` say that the cache can be seen."""
 WORDS = 220
 """Long enough for its prefill to be what an answer of one token takes."""
-VOCABULARY = [
-    "lamp",
-    "river",
-    "stone",
-    "winter",
-    "letter",
-    "garden",
-    "paper",
-    "window",
-    "silver",
-    "morning",
-    "bridge",
-    "harbour",
-]
+VOCABULARY = ("lamp", "river", "stone", "winter", "letter", "garden", "paper", "window", "silver")
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
