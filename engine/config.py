@@ -45,7 +45,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_sequences: PositiveInt = 32
     """Most sequences running at once; more wait."""
     max_waiting: PositiveInt = 256
-    """Most sequences that wait; one more is refused with `overloaded`."""
+    """Most sequences that wait; one more is refused with `overloaded`. A gateway has a queue of its
+    own and hands over no more than run: this is the last resort, of other callers and of a gateway
+    whose `overload.places` is larger than `max_sequences`."""
     max_step_tokens: PositiveInt = 256
     """Most rows in one step: decode and draft rows first, the rest goes to prefill chunks."""
     block_size: Literal[16, 32, 64] = 16

@@ -35,14 +35,17 @@ __all__ = ["COMMANDS", "main"]
 def _serve(argv: Sequence[str]) -> int:
     import uvloop
 
-    from gateway.access import read_keys, require_guard
+    from gateway.access import exposure, read_keys, require_guard
     from gateway.server import bind, serve
     from gateway.telemetry import logs
 
     options = _serve_parser().parse_args(argv)
     config = _load_config(options)
-    require_guard(config, read_keys(config.access))
+    keys = read_keys(config.access)
+    require_guard(config, keys)
     logs.configure(config.log)
+    if (said := exposure(config, keys)) is not None:
+        logging.getLogger("wetink.access").warning("%s", said)
     try:
         # Found out before a model is fetched and loaded, not after.
         bind(config).close()

@@ -18,7 +18,7 @@ from msgspec import Meta
 from gateway import config_checks as checks
 from gateway.errors import ConfigError
 from protocol.refusals import refusal
-from protocol.requests import Chunk, Hold, PolicySpec, StreamRetract
+from protocol.requests import Chunk, Hold, PolicySpec, Shape, StreamRetract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +91,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How long a whole request, headers and body, may take to arrive."""
     idle_s: Annotated[int, Meta(ge=1)] = 5
     """How long a connection may stay open between two requests."""
+    socket_idle_s: _Seconds = 600.0
+    """How long a WebSocket may stay open that reads no stream, waits for none and sends nothing."""
     connections: Positive = 4096
     """Open at once; one more is refused with `too_many_connections`."""
     connections_per_address: Positive | None = 512
@@ -159,7 +161,7 @@ class OverloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Times of delivery, in seconds."""
+    """When things are delivered; times in seconds where a name does not say otherwise."""
 
     heartbeat_s: _Seconds = 15.0
     """Silence after which a heartbeat is sent."""
@@ -171,6 +173,18 @@ class DeliveryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How long a finished stream can still be read."""
     stall_s: _Seconds = 60.0
     """How long one write may wait for its reader before the connection is cut."""
+    pad: Annotated[int, Meta(ge=1024, le=65536)] | None = None
+    """Bytes that leave at every tick, whatever there is to say, so that sizes and times of packets
+    do not give away what is generated; for policies and keys that have no `shape`. Goes with
+    `tick_ms`. None: events leave as they come."""
+    tick_ms: Annotated[int, Meta(ge=10, le=10_000)] | None = None
+    """Milliseconds from one of them to the next."""
+
+    @property
+    def shape(self) -> Shape | None:
+        if self.pad is None or self.tick_ms is None:
+            return None
+        return Shape(pad=self.pad, tick_ms=self.tick_ms)
 
 
 class PoliciesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -335,6 +349,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         checks.check_profiles(policies.profiles, profiles_of(policies), policies.default)
         checks.check_names(server.allowed_origins, hosts, self.limits.exempt_addresses)
         checks.check_tls(server.tls_certificate, server.tls_key)
+        checks.check_shape(self.delivery.pad, self.delivery.tick_ms)
         if self.demonstration.enabled:
             checks.check_demonstration([server.host, *hosts])
 

@@ -70,6 +70,12 @@ def check_tls(certificate: str | None, key: str | None) -> None:
         raise ConfigError("server.tls_certificate: it goes with server.tls_key; give both or none")
 
 
+def check_shape(pad: int | None, tick_ms: int | None) -> None:
+    """Raises ConfigError where one is given without the other."""
+    if (pad is None) != (tick_ms is None):
+        raise ConfigError("delivery.pad: it goes with delivery.tick_ms; give both or none")
+
+
 def check_demonstration(names: Iterable[str]) -> None:
     """`names`: under which a gateway that demonstrates is reached. Raises ConfigError."""
     if not all(map(is_loopback, names)):

@@ -51,7 +51,13 @@ def refusal_headers(status: int, retry_after_s: float | None = None) -> dict[str
         case 401:
             return {"WWW-Authenticate": 'Bearer realm="wetink"'}
         case 429 | 503:
-            seconds = RETRY_AFTER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))
-            return {"Retry-After": str(seconds)}
+            return {"Retry-After": str(retry_seconds(status, retry_after_s))}
         case _:
             return None
+
+
+def retry_seconds(status: int, retry_after_s: float | None) -> int | None:
+    """Whole seconds that a client is asked to wait; None after what waiting does not help."""
+    if status not in (429, 503):
+        return None
+    return RETRY_AFTER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))

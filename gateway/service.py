@@ -221,9 +221,17 @@ class Gateway:
         name = self.config.overload.fallback_model
         return name if name in [model.id for model in self.models(principal)] else None
 
+    def _look_for_fallback(self) -> None:
+        """Which models there are is not known before the backend has started."""
+        name, known = self.config.overload.fallback_model, [m.id for m in self.backend.models()]
+        if name is not None and name not in known:
+            served = ", ".join(known)
+            logger.warning("overload.fallback_model: %s is none of the models: %s", name, served)
+
     async def _start_backend(self) -> None:
         try:
             await self.backend.start()
+            self._look_for_fallback()
         except BackendError as error:
             self.start_failure = error  # said by whoever serves, and by /readyz
         except Exception:

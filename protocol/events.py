@@ -190,6 +190,8 @@ class Error(_Event, frozen=True, kw_only=True, tag="error"):
     ended: bool = False
     param: str | None = None
     ref: str | None = None
+    retry_after_s: float | None = None
+    """After how many seconds what was refused may be served."""
 
     @property
     def resumable(self) -> bool:

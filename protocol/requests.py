@@ -31,6 +31,17 @@ Ref: TypeAlias = Annotated[str, Meta(max_length=MAX_REF_LENGTH)]
 Include: TypeAlias = Annotated[list[IncludeItem], Meta(max_length=len(get_args(IncludeItem)))]
 
 
+class Shape(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What leaves at every tick, whatever there is to say (SPEC section 5.6)."""
+
+    pad: Annotated[int, Meta(ge=1024, le=65536)] = 1024
+    """Bytes."""
+    tick_ms: Annotated[int, Meta(ge=10, le=10_000)] = 100
+    """Milliseconds from one to the next."""
+
+
 class _Policy(
     msgspec.Struct,
     frozen=True,
@@ -41,6 +52,8 @@ class _Policy(
 ):
     grapheme_safe: bool = False
     """Hold the last grapheme cluster back until the next one begins."""
+    shape: Shape | None = None
+    """Sizes and times of delivery that do not depend on the text."""
 
 
 class Hold(_Policy, frozen=True, kw_only=True, tag="hold"):

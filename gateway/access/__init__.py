@@ -2,6 +2,7 @@
 
 from gateway.access.access import Access, keys_path, read_keys, require_guard
 from gateway.access.accounts import Allowance
+from gateway.access.exposure import exposure
 from gateway.access.principal import Principal
 from gateway.access.quotas import Claim, Quota, take_all
 
@@ -12,6 +13,7 @@ __all__ = [
     "Principal",
     "Quota",
     "keys_path",
+    "exposure",
     "read_keys",
     "require_guard",
     "take_all",

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         help="kinds that requests may write out; default: every one, if no --profiles either",
     )
     add("--priority", type=int, default=0, metavar="N", help="the highest to ask for (default: 0)")
+    add("--shape", type=_shape, metavar="PAD,TICK_MS", help="shape deliveries: bytes, per time")
     add(
         "--limit",
         action="append",
@@ -110,6 +111,11 @@ def _revoke(path: Path, name: str) -> None:
     sys.stderr.write(RELOAD)
 
 
+def _shape(given: str) -> dict[str, int]:
+    pad, _, tick_ms = given.partition(",")
+    return {"pad": int(pad), "tick_ms": int(tick_ms)}
+
+
 def _limits(given: list[str]) -> dict[str, object]:
     limits: dict[str, object] = {}
     for item in given:
@@ -132,6 +138,8 @@ def _checked(raw: Any, wanted: Any, prefix: str) -> Any:
 def _described(key: Key) -> str:
     """What it may do, where that is not everything."""
     scope, limits = msgspec.to_builtins(key.scope), msgspec.to_builtins(key.limits)
+    if key.scope.shape is not None:
+        scope["shape"] = [str(key.scope.shape.pad), str(key.scope.shape.tick_ms)]
     words = [
         f"{name}={','.join(value) if isinstance(value, list) else value}"  # pyright: ignore[reportUnknownArgumentType]
         for name, value in {**scope, **limits}.items()

@@ -21,6 +21,7 @@ from msgspec import Meta
 from gateway.access.accounts import Allowance
 from gateway.errors import ConfigError
 from protocol.refusals import malformed, refusal
+from protocol.requests import Shape
 
 HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 """OWASP's minimum for Argon2id: 19 MiB, some 20 ms. More would protect passwords that people
@@ -46,6 +47,8 @@ class Scope(
     """Named profiles. None: every one; but none, if `policies` are given."""
     priority: Annotated[int, Meta(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)] = 0
     """The highest that a request may ask for."""
+    shape: Shape | None = None
+    """Of deliveries whose policy has none; None: the configured one, if any."""
 
 
 class Key(

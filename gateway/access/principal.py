@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.access.quotas import Claim
     from gateway.access.tickets import Ticket
     from protocol.events import OffsetUnit
-    from protocol.requests import GenerationRequest, PolicySpec
+    from protocol.requests import GenerationRequest, PolicySpec, Shape
 
 ANYONE = ""
 """The owner of what was begun without a key."""
@@ -68,6 +68,11 @@ class Principal:
     def owner(self) -> str:
         """Whose streams these are: id of the key, or `ANYONE`."""
         return self._holder.owner
+
+    @property
+    def shape(self) -> Shape | None:
+        """Of deliveries to the key's holder that ask for none."""
+        return self._holder.scope.shape
 
     def require_in_force(self) -> None:
         """Raises RequestError (`unauthorized`) once the key has been revoked."""

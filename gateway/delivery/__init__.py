@@ -2,5 +2,6 @@
 
 from gateway.delivery.attachment import Attachment
 from gateway.delivery.connection import Connection
+from gateway.delivery.shaping import ShapedAttachment
 
-__all__ = ["Attachment", "Connection"]
+__all__ = ["Attachment", "Connection", "ShapedAttachment"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gateway.clock import Clock, Timer
     from gateway.config import DeliveryConfig
-    from gateway.delivery.connection import Connection
+    from gateway.delivery.connection import Line
     from protocol.cursor import Cursor
     from protocol.events import OffsetUnit, ServerEvent
     from protocol.ledger import Ledger
@@ -41,7 +41,7 @@ class Attachment:
         sender: Sender,
         ledger: Ledger,
         clock: Clock,
-        connection: Connection,
+        connection: Line,
         *,
         delivery: DeliveryConfig,
         unsent_bytes: int,
@@ -51,6 +51,8 @@ class Attachment:
         """`ledger`: the one that `sender` reads. `tally`: what this one is added to. `on_leave` is
         called once.
         """
+        self.pad: int | None = None
+        """Bytes that every write is filled up to; None: it is not shaped."""
         self.encoded = sender.edition.encoded
         """`encoded(events, encode)` is `encode(events)`, of what was collected last; made once for
         all attachments that were given the same events and whose transports encode alike.

@@ -43,6 +43,17 @@ class Source(Protocol):
         ...
 
 
+class Line(Protocol):
+    """What an attachment needs of its connection."""
+
+    @property
+    def stuck_since(self) -> float | None: ...
+
+    def wake(self, source: Source) -> None: ...
+
+    def abort(self) -> None: ...
+
+
 class Connection:
     """Collects which sources have something to say; knows since when a write has been stuck.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from gateway.clock import Clock
     from gateway.config import OverloadConfig
@@ -128,6 +128,12 @@ class Turns:
         """Other bounds from now on; whoever waits is not refused for them."""
         self._config = config
         self._call_next()
+
+    def refuse(self, owners: Collection[str], error: RequestError) -> None:
+        """Those of `owners` who wait are told so now and not at their turn."""
+        for each in self._waiting:
+            if each.owner in owners and not each.granted.done():
+                each.granted.set_exception(error)
 
     def close(self) -> None:
         """Nobody gets a turn any more; whoever waits is told."""

@@ -19,7 +19,7 @@ from protocol.errors import ErrorCode, PolicyError, RequestError
 from protocol.events import OffsetUnit, PartKind
 from protocol.refusals import malformed, quoted, refusal
 from protocol.repeated_names import refuse_repeated_names_json
-from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, StreamRetract
+from protocol.requests import Chunk, ChunkUnit, Hold, PolicySpec, Shape, StreamRetract
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -123,7 +123,11 @@ def describe_policy(spec: PolicySpec) -> dict[str, object]:
     fields = {name: getattr(spec, name) for name in spec.__struct_fields__}
     return {
         "kind": str(spec.__struct_config__.tag),
-        **{name: value for name, value in fields.items() if value is not None},
+        **{
+            name: msgspec.structs.asdict(value) if isinstance(value, Shape) else value
+            for name, value in fields.items()
+            if value is not None
+        },
     }
 
 

@@ -177,6 +177,7 @@ class StreamRegistry:
             self._backend.cancel(stream.id)
             raise
         self.totals.started += 1
+        self.totals.degraded.update(stream.degraded)
         stream.begin_grace()
         for observer in self.observers:
             observer.stream_started(stream, request)
@@ -198,7 +199,20 @@ class StreamRegistry:
             turn.give(0)
             raise _ended_while_it_waited(stream)
         self._claims[stream.id] = [*claims, turn]
-        request, stream.degraded = degrade(request, self._overload, turn.expected_s, fallback)
+        less, stream.degraded = degrade(request, self._overload, turn.expected_s, fallback)
+        try:
+            return await self._begin(stream, less, want_drafts)
+        except RequestError as error:
+            if error.code != ErrorCode.CONTEXT_EXCEEDED or less.model == request.model:
+                raise
+            # The smaller model has a smaller context: no reason to refuse.
+            less, stream.degraded = degrade(request, self._overload, turn.expected_s, None)
+            return await self._begin(stream, less, want_drafts)
+
+    async def _begin(
+        self, stream: Stream, request: GenerationRequest, want_drafts: bool
+    ) -> GenerationRequest:
+        """Has the backend begin; gives `request`."""
         assert request.model is not None
         stream.model = request.model
         called = isinstance(request.grammar, ToolCall)
@@ -245,9 +259,10 @@ class StreamRegistry:
 
     def revoke(self, owners: frozenset[str]) -> None:
         """Their keys are no longer in force: their streams end, and so do those who read them."""
+        message = "the key that started this stream has been revoked"
+        self.turns.refuse(owners, RequestError(ErrorCode.UNAUTHORIZED, message))
         for stream in list(self._live.values()):
             if stream.owner in owners:
-                message = "the key that started this stream has been revoked"
                 stream.fail(ErrorCode.UNAUTHORIZED, message, retryable=False)
 
     def close_door(self) -> None:

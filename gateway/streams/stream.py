@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from gateway import request_ids
 from gateway.backends.base import Drafted, Failed, Finished, PartBegins, TokenCounts, Verified
-from gateway.delivery import Attachment
+from gateway.delivery import Attachment, ShapedAttachment
 from gateway.policies import SpecPolicy
 from protocol.edition import Edition
 from protocol.errors import ErrorCode, LedgerError, RequestError
@@ -176,10 +179,20 @@ class Stream:
             raise RequestError(
                 ErrorCode.OVERLOADED, f"this stream is being read {most} times already"
             )
+        shape = spec.shape or connection.principal.shape or self._delivery.shape
+        if shape is not None:
+            spec = msgspec.structs.replace(spec, shape=shape)
         terms = _Terms(spec, unit, frozenset(include), multiplexed, encoding)
         edition = self._edition(terms)
         tally = self._tallies[str(edition.policy.described["kind"])]
-        attachment = Attachment(
+        make: Callable[..., Attachment] = Attachment
+        if shape is not None:
+            make = partial(ShapedAttachment, shape=shape, one_at_a_time=multiplexed)
+
+        def on_leave(left: Attachment) -> None:
+            self._detach(left, connection.principal)
+
+        attachment = make(
             Sender(edition, ref=ref, tally=tally, is_first=not self._was_read),
             self.ledger,
             self._clock,
@@ -187,7 +200,7 @@ class Stream:
             delivery=self._delivery,
             unsent_bytes=self._limits.unsent_bytes,
             tally=tally,
-            on_leave=lambda left: self._detach(left, connection.principal),
+            on_leave=on_leave,
         )
         connection.principal.attachments.take()
         try:

@@ -26,6 +26,8 @@ class Totals:
         """By reason, or by the code that a stream failed with."""
         self.refused: Counter[str] = Counter()
         """Generations that did not begin, by code."""
+        self.degraded: Counter[str] = Counter()
+        """Those that began with less, by what they were given less of."""
         self.prompt_tokens = 0
         self.cached_prompt_tokens = 0
         self.completion_tokens = 0

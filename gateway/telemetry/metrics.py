@@ -26,7 +26,7 @@ from gateway.streams.totals import OTHER, REASONS
 from gateway.telemetry.queue import QueueWatch
 from protocol.durations import BOUNDS_S
 from protocol.errors import ErrorCode
-from protocol.events import Cause
+from protocol.events import Cause, Degradation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -94,10 +94,23 @@ class GatewayCollector(Collector):
         yield from _attachments(totals.tallies)
 
     def _waiting(self, load: Load, totals: Totals) -> Iterator[Metric]:
-        queue = self._queue
-        queue.look(self._gateway.clock.now(), load.waiting, totals.ended.total())
+        queue, turns = self._queue, self._gateway.streams.turns
+        waiting = turns.waiting + load.waiting
+        queue.look(self._gateway.clock.now(), waiting, totals.ended.total())
         yield _gauge(
-            "wetink_queue_streams", "Streams that wait for a place in the engine", load.waiting
+            "wetink_queue_streams", "Streams that wait, for their turn or in the engine", waiting
+        )
+        yield _gauge("wetink_turns_waiting", "Of these, for their turn", turns.waiting)
+        yield _gauge("wetink_turns_taken", "Streams whose turn it is", turns.generating)
+        yield _gauge(
+            "wetink_turns_expected_wait_seconds",
+            "What a newcomer has to expect; decides who gets less, and who is refused",
+            turns.expected_s(),
+        )
+        yield _counter(
+            "wetink_streams_degraded",
+            "Streams that were given less in an overload, by what of",
+            [({"step": step}, totals.degraded[step]) for step in Degradation],
         )
         yield _gauge(
             "wetink_queue_growth_streams_per_second",

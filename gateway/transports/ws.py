@@ -13,8 +13,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from gateway.access import Quota
 from gateway.access.quotas import Bucket
-from gateway.errors import RETRYABLE, BackendError
-from gateway.responses import error_response
+from gateway.errors import HTTP_STATUS, RETRYABLE, BackendError
+from gateway.responses import error_response, retry_after, retry_seconds
+from gateway.transports.idleness import Idleness
 from protocol import cursor as cursors
 from protocol.codec import (
     decode_message_json,
@@ -46,6 +47,7 @@ SUBPROTOCOLS = (JSON, MSGPACK)
 CLOSE_SERVICE_RESTART = 1012
 """RFC 6455 registry: "the service is restarting; reconnect later"."""
 CLOSE_INTERNAL_ERROR = 1011
+CLOSE_NORMAL = 1000
 
 
 class _Referring(msgspec.Struct):
@@ -117,6 +119,7 @@ class _Socket:
         self._attached: dict[str, _Attached] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         limits = gateway.config.limits
+        self._idle = Idleness(gateway.clock, limits.socket_idle_s, self._busy)
         self._streams = Quota(
             limits.streams_per_socket,
             ErrorCode.TOO_MANY_STREAMS,
@@ -133,13 +136,15 @@ class _Socket:
             asyncio.create_task(self._read()),
             asyncio.create_task(self._write()),
             asyncio.create_task(self._gateway.stopping()),
+            asyncio.create_task(self._close_when_idle()),
         ]
-        _, writing, stopping = tasks
+        _, writing, stopping, _ = tasks
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if stopping.done() and not writing.done():
                 await self._say_goodbye(writing)
         finally:
+            self._idle.end()
             tasks += self._starting.values()
             for task in tasks:
                 task.cancel()
@@ -161,6 +166,18 @@ class _Socket:
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._websocket.close(CLOSE_SERVICE_RESTART, "the gateway is shutting down")
 
+    def _busy(self) -> bool:
+        """Whether a stream is being read here, or waited for."""
+        attached = self._attached.values()
+        return bool(self._starting) or not all(each.attachment.closed for each in attached)
+
+    async def _close_when_idle(self) -> None:
+        await self._idle.wait()
+        self._connection.close()
+        reason = f"no stream was read and no message came for {self._idle.most_s:g} s"
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._websocket.close(CLOSE_NORMAL, reason)
+
     async def _read(self) -> None:
         while True:
             received = await self._websocket.receive()
@@ -171,6 +188,7 @@ class _Socket:
             if data is None:
                 await self._refuse(_wrong_frame(self._codec), None)
                 continue
+            self._idle.stir()
             ref: str | None = None
             try:
                 ref = self._ref(data)
@@ -337,6 +355,7 @@ class _Socket:
             retryable=error.code in RETRYABLE,
             at=0,
             ref=ref,
+            retry_after_s=retry_seconds(HTTP_STATUS[error.code], retry_after(error)),
         )
         await self._send(self._codec.encode(event))
 

@@ -416,3 +416,13 @@ async def test_page_uses_the_same_code_where_no_key_is_needed(plain: Served) -> 
         assert reading.status_code == 200
     answer = await plain.http.get(f"/v1/streams/{stream}/events?ticket=x")
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_client_learns_why_it_is_not_let_in(
+    transport: TransportName, keys: Keys, tmp_path: Path
+) -> None:
+    async with key_served(keys, tmp_path) as served:
+        with pytest.raises(wetink.RequestRefused, match="a key is needed here") as caught:
+            await wetink.stream(served.url, prompt="hi", transport=transport).__aenter__()
+    assert caught.value.code == "unauthorized"

@@ -117,3 +117,16 @@ async def test_stream_lives_on_behind_the_deadline_of_its_request(small: Served)
         status, _ = await answer_to(small, b"")  # as long as the deadline
         assert status == 408
         await small.all_owed_to(reader)
+
+
+async def test_connection_that_sends_no_next_request_is_closed() -> None:
+    async with hand_served(limits__idle_s=1) as served:
+        port = int(served.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(PATIENCE_S):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" not in head.lower()
+            await reader.read()  # ends when the server closes
+        writer.close()

@@ -125,6 +125,14 @@ def test_gateway_does_not_begin_where_nobody_could_come_in(
     assert f"there is no key in {file}" in capsys.readouterr().err
 
 
+def test_gateway_says_at_its_start_whom_it_lets_in(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(file, "alice", capsys)
+    with gateway("--keys-file", str(file)) as process:
+        assert "who has a key (alice)" in process.log.wait_for("let in")
+
+
 async def test_gateway_without_keys_answers_every_address_but_no_foreign_name() -> None:
     overrides = {"server.host": "0.0.0.0", "access.allow_anyone": True}
     backend = HandBackend()

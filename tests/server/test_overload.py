@@ -11,16 +11,18 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateway.app import create_app
-from gateway.backends.base import Finished
+from gateway.backends.base import Finished, Verified
+from gateway.backends.scripted import ScriptedBackend, Step
 from gateway.config import GatewayConfig
-from tests.server.gateways import PATIENCE_S, Served, hand_served
+from tests.server.gateways import PATIENCE_S, Served, hand_served, serving
 from tests.server.keyed import bearer, draw_keys, key_served
-from tests.unit.gateway.doubles import COUNTS, HandBackend
+from tests.unit.gateway.doubles import COUNTS, FakeClock, HandBackend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    import httpx
     from websockets.asyncio.client import ClientConnection
 
     from gateway.service import Gateway
@@ -70,6 +72,7 @@ async def test_requests_wait_for_their_turn_and_learn_when_to_come_back() -> Non
         first = await socket.heard("open", "a")
         refused = await socket.heard("error", "c")
         assert (refused["code"], refused["retryable"]) == ("overloaded", True)
+        assert refused["retry_after_s"] == 1
         answer = await served.http.post("/v1/streams", json={"prompt": "x"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
         assert answer.headers["retry-after"] == "1"  # nothing is known yet
@@ -77,7 +80,7 @@ async def test_requests_wait_for_their_turn_and_learn_when_to_come_back() -> Non
         second = await socket.heard("open", "b")
         for ref in "de":
             await socket.start(ref)
-        await socket.heard("error", "e")
+        assert (await socket.heard("error", "e"))["retry_after_s"] == 14
         for path in ("/v1/streams", "/v1/completions"):
             answer = await served.http.post(path, json={"prompt": "x"})
             # Behind b and d, which take 7 s each as far as is known.
@@ -179,3 +182,77 @@ async def test_key_that_sends_much_does_not_hold_up_another(tmp_path: Path) -> N
         await greedy.finish(opened, after_s=1.0)
         await modest.heard("open", "m")
         assert len(served.backend.requests) == 2
+
+
+async def wait_until_waiting(http: httpx.AsyncClient, count: int) -> None:
+    """For a turn."""
+    async with asyncio.timeout(PATIENCE_S):
+        while f"wetink_turns_waiting {count:.1f}" not in (await http.get("/metrics")).text:
+            pass
+
+
+LARGE, SMALL = "from the large model", "from the small model"
+
+
+def two_models() -> ScriptedBackend:
+    """`large`, listed first, goes on until it is cancelled; `small` is done at once."""
+    large = [Step(0.0, Verified(LARGE)), Step(3600.0, Finished("stop", COUNTS))]
+    small = [Step(0.0, Verified(SMALL)), Step(0.0, Finished("stop", COUNTS))]
+    return ScriptedBackend({"large": large, "small": small})
+
+
+async def test_backend_with_two_models_serves_with_the_smaller_one_before_anybody_is_refused() -> (
+    None
+):
+    settings: dict[str, object] = {
+        "overload__places": 1,
+        "overload__fallback_model": "small",
+        "overload__fallback_from_s": 5.0,
+    }
+    clock = FakeClock()
+    async with serving(two_models(), clock, **settings) as (_, http):
+        while (await http.get("/readyz")).status_code != 200:
+            pass
+
+        async def start(**request: object) -> dict[str, Any]:
+            answer = await http.post("/v1/streams", json={"prompt": "x", **request})
+            assert answer.status_code == 201, answer.text
+            snapshot = await http.get(f"/v1/streams/{answer.json()['stream']}")
+            return dict(snapshot.json())
+
+        first = await start()
+        clock.advance(10.0)  # so long does a stream take, as far as is known
+        await http.delete(f"/v1/streams/{first['stream']}")
+        second = await start()
+        assert (first["model"], second["model"]) == ("large", "large")
+        waiting = [asyncio.create_task(start()) for _ in range(3)]
+        await wait_until_waiting(http, 3)
+        await http.delete(f"/v1/streams/{second['stream']}")
+        models = [(await task)["model"] for task in waiting]
+        # Behind the last one nobody waits any more.
+        assert sorted(models) == ["large", "small", "small"]
+
+
+async def test_request_too_long_for_the_smaller_model_is_served_by_the_one_it_would_have() -> None:
+    settings: dict[str, object] = {
+        "overload__places": 1,
+        "overload__fallback_model": "other",
+        "overload__fallback_from_s": 5.0,
+    }
+    async with hand_served(**settings) as served, socket_to(served) as socket:
+        served.backend.context_of["other"] = 10
+        await socket.start("a")
+        first = await socket.heard("open", "a")
+        for ref in ("long", "b", "c"):
+            await socket.start(ref, prompt="x " * (50 if ref == "long" else 1))
+        await wait_until_waiting(served.http, 3)
+        await socket.finish(first, after_s=10.0)
+        opened = await socket.heard("open", "long")
+        assert (opened["model"], opened.get("degraded")) == ("hand", ["shorter_drafts"])
+
+
+async def test_operator_learns_that_there_is_no_such_fallback_model(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with hand_served(overload__fallback_model="ohter"):
+        assert "overload.fallback_model: ohter is none of the models: hand, other" in caplog.text

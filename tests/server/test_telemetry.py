@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from gateway.backends.base import Drafted, EngineLoad, Finished, Load, Verified
 from gateway.config import LogConfig
 from gateway.telemetry import logs
 from tests.server.gateways import Served, hand_served, serving
-from tests.unit.gateway.doubles import HandBackend
+from tests.unit.gateway.doubles import COUNTS, HandBackend
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -292,3 +293,36 @@ async def test_access_log_can_be_switched_off(log: Log) -> None:
     async with hand_served(log__access=False) as served:
         await served.http.get("/healthz")
     assert log.lines("wetink.access") == []
+
+
+async def test_operator_sees_turns_and_who_is_given_less() -> None:
+    overload: dict[str, Any] = {
+        "overload__shorter_drafts_from_s": 1.0,
+        "overload__fallback_from_s": 1.0,
+        "overload__fallback_model": "other",
+    }
+    async with hand_served(**overload) as served:
+        served.backend.most = 1
+        first = await served.start()
+        served.clock.advance(4.0)
+        assert await degraded(served) == (0, 0)
+        served.backend.say(Finished("stop", COUNTS), stream=first)
+        second = await served.start()
+        starting = [asyncio.create_task(served.start()) for _ in range(2)]
+        while (seen := await scrape(served))["wetink_turns_waiting",] < 2:
+            pass
+        assert seen["wetink_turns_taken",] == 1
+        assert seen["wetink_queue_streams",] == 2
+        assert seen["wetink_turns_expected_wait_seconds",] == pytest.approx(12.0)
+        served.backend.say(Finished("stop", COUNTS), stream=second)
+        done, waiting = await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
+        assert await degraded(served) == (1, 1)
+        served.backend.say(Finished("stop", COUNTS), stream=done.pop().result())
+        await waiting.pop()
+
+
+async def degraded(served: Served) -> tuple[float, float]:
+    """How many streams have been given shorter drafts, and the fallback model."""
+    seen = await scrape(served)
+    name = "wetink_streams_degraded_total"
+    return seen[name, "shorter_drafts"], seen[name, "fallback_model"]

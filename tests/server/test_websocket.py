@@ -444,3 +444,25 @@ async def end_of(connection: ClientConnection) -> tuple[list[Any], int | None]:
             events.append(decode_event_json(data))
     except ConnectionClosed as closed:
         return events, closed.rcvd.code if closed.rcvd else None
+
+
+async def test_socket_that_is_of_no_use_is_closed() -> None:
+    async with hand_served(limits__socket_idle_s=60.0) as served, socket_to(served) as socket:
+        opened = await socket.start("a")
+        for _ in range(5):  # reading is a use, however long nothing is said
+            served.clock.advance(60.0)
+            assert isinstance(await socket.next(), Heartbeat)
+        served.backend.say(Finished("stop"), stream=opened.stream)
+        assert isinstance(await socket.next(), Finish)
+        await socket.send("ack", ref="a", at=0)
+        await socket.send("detach", ref="nobody")
+        assert (await socket.refused())[0] == "unknown_ref"
+        served.clock.advance(59.0)  # a message is one too
+        await socket.send("detach", ref="nobody")
+        assert (await socket.refused())[0] == "unknown_ref"
+        served.clock.advance(120.0)
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1000
+        assert "no stream was read and no message came for 60 s" in closed.value.rcvd.reason

@@ -10,16 +10,26 @@ from protocol.errors import WetinkError
 
 
 class RequestRefused(WetinkError):
-    """The request cannot be served as it is. Nothing was generated, a retry would say the same.
+    """The request cannot be served as it is. Nothing was generated, and a retry at once would say
+    the same.
 
-    `param` is a dotted path into the request ("policy.unit"), or None.
+    `param` is a dotted path into the request ("policy.unit"), or None. `retry_after_s`: after how
+    many seconds it may be served all the same, where the server said so.
     """
 
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        param: str | None = None,
+        *,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(f"{message} [{code}]" if param is None else f"{message} [{code}: {param}]")
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after_s = retry_after_s
 
 
 class StreamFailed(WetinkError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.delivery.shaping import padded_stream
 from gateway.responses import json_response
 from gateway.transports.openai.choices import Reading
 from gateway.transports.openai.errors import as_request_error, cut_short, error_shape, refused
@@ -109,6 +110,8 @@ class Chunks(_Answer):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for told in self._choices.told():
             body = b"".join(framing.encode(index, event) for index, event in told)
+            if self._choices.pad is not None:
+                body = padded_stream(body, self._choices.pad)
             message = {
                 "type": "http.response.body",
                 "body": body,

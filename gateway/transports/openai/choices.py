@@ -54,6 +54,11 @@ class Choices:
     def model(self) -> str:
         return self._choices[0].stream.model
 
+    @property
+    def pad(self) -> int | None:
+        """Bytes that writes are filled up to; None: they are not."""
+        return self._choices[0].attachment.pad
+
     async def told(self) -> AsyncIterator[list[tuple[int, ServerEvent]]]:
         """What each is owed, by index, until all have ended or the reader is gone."""
         numbers = {choice.attachment: n for n, choice in enumerate(self._choices)}

@@ -88,6 +88,8 @@ class HandBackend:
         self.start_failure: BackendError | None = None
         self.load_now = Load()
         self._context_length = context_length
+        self.context_of: dict[str, int] = {}
+        """Of models whose context is another."""
         self._sinks: dict[str, Sink] = {}
         self._ready = False
         if starts:
@@ -133,10 +135,11 @@ class HandBackend:
         tenant: str = "",
     ) -> Admission:
         words = len((request.prompt or "").split())
-        if words >= self._context_length:
+        most = self.context_of.get(request.model or "", self._context_length)
+        if words >= most:
             raise RequestError(
                 ErrorCode.CONTEXT_EXCEEDED,
-                f"the prompt has {words} tokens, the context {self._context_length}",
+                f"the prompt has {words} tokens, the context {most}",
                 "prompt",
             )
         self.waiting.put_nowait(stream)

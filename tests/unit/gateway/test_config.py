@@ -184,3 +184,9 @@ def test_demonstration_begins_slow_unless_the_engine_has_its_own_pace() -> None:
 def test_operator_is_told_that_certificate_and_key_go_together(given: str) -> None:
     with pytest.raises(ConfigError, match=r"server\.tls_certificate: it goes with server\.tls_key"):
         GatewayConfig.load(overrides={given: "x.pem"}, env={})
+
+
+@pytest.mark.parametrize("given", [{"delivery.pad": 2048}, {"delivery.tick_ms": 50}])
+def test_operator_shapes_sizes_and_times_or_neither(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"delivery\.pad: it goes with delivery\.tick_ms"):
+        GatewayConfig.load(overrides=given, env={})

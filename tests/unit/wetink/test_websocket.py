@@ -174,6 +174,37 @@ async def test_start_is_refused_with_the_gateways_reason() -> None:
     assert (caught.value.code, caught.value.param) == ("invalid_value", "policy")
 
 
+async def test_attach_waits_for_as_long_as_the_gateway_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float | None] = []
+
+    def delay(_retry: wetink.Retry, _attempt: int, retry_after: float | None = None) -> float:
+        waited.append(retry_after)
+        return 0.0
+
+    async def first(peer: Peer) -> None:
+        await peer.open((await peer.receive())["ref"], "s1")
+        await peer.drop()
+
+    async def second(peer: Peer) -> None:
+        ref = (await peer.receive())["ref"]
+        fields = {"code": "overloaded", "message": "later", "retry_after_s": 7}
+        await peer.send("error", ref=ref, retryable=True, at=0, **fields)
+        ref = (await peer.receive())["ref"]
+        await peer.open(ref, "s1")
+        await peer.send("commit", stream="s1", at=0, text="Hello world")
+        await peer.finish("s1")
+
+    monkeypatch.setattr(wetink.Retry, "delay", delay)
+    async with (
+        peers(first, second) as (url, _),
+        wetink.stream(url, prompt="hi", transport="websocket", retry=AT_ONCE) as stream,
+    ):
+        assert await read_all(stream) == "Hello world"
+    assert waited == [None, 7.0]
+
+
 async def test_attach_fails_for_a_stream_the_gateway_forgot() -> None:
     async def first(peer: Peer) -> None:
         await peer.open((await peer.receive())["ref"], "s1")

@@ -25,6 +25,7 @@ from wetink.transports.base import (
     AttachRequest,
     Interrupted,
 )
+from wetink.transports.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -34,16 +35,6 @@ if TYPE_CHECKING:
 MAX_ERROR_BODY_BYTES = 64 * 1024
 _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _EVENT_STREAM = "text/event-stream"
-
-
-class _ErrorDetail(msgspec.Struct):
-    code: str
-    message: str
-    param: str | None = None
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _ErrorDetail
 
 
 class SSETransport:
@@ -83,10 +74,10 @@ class SSETransport:
             await response.aclose()
             return None
         if response.status_code != HTTPStatus.OK:
-            refusal = await _refusal(response)
-            if isinstance(refusal, RequestRefused) and refusal.code in RETRYABLE_REFUSALS:
-                raise Interrupted(str(refusal), retry_after=_retry_after(response))
-            raise refusal
+            refused = await _refusal(response)
+            if isinstance(refused, RequestRefused) and refused.code in RETRYABLE_REFUSALS:
+                raise Interrupted(str(refused), retry_after=refused.retry_after_s)
+            raise refused
         return await _attachment(response)
 
     async def cancel(self, stream: str) -> None:
@@ -196,19 +187,7 @@ async def _refusal(response: httpx.Response) -> RequestRefused | Interrupted:
         return Interrupted(_reason(error))
     finally:
         await response.aclose()
-    try:
-        detail = msgspec.json.decode(body, type=_ErrorBody).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        message = f"HTTP {response.status_code} {response.reason_phrase}".strip()
-        if response.is_server_error:
-            return Interrupted(message, retry_after=_retry_after(response))
-        return RequestRefused(f"http_{response.status_code}", message)
-    return RequestRefused(detail.code, detail.message, detail.param)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
+    return refusal(response.status_code, response.reason_phrase, response.headers, bytes(body))
 
 
 def _query(request: AttachRequest) -> dict[str, str]:

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -37,6 +37,10 @@ from wetink.transports.base import (
     AttachRequest,
     Interrupted,
 )
+from wetink.transports.refusals import refusal
+
+if TYPE_CHECKING:
+    from websockets.http11 import Response
 
 SUBPROTOCOL = Subprotocol("wetink.v1.json")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -107,7 +111,7 @@ class WebSocketTransport:
         attachment = await self._begin(lambda ref: Start(ref, request))
         answer = await self._answer(attachment, Cancel)
         if isinstance(answer, Error):
-            raise RequestRefused(answer.code, answer.message, answer.param)
+            raise _refused(answer)
         return attachment
 
     async def attach(self, request: AttachRequest) -> WebSocketAttachment:
@@ -124,8 +128,10 @@ class WebSocketTransport:
         answer = await self._answer(attachment, Detach)
         if isinstance(answer, Error):
             if answer.retryable or answer.code in RETRYABLE_REFUSALS:
-                raise Interrupted(f"{answer.message} [{answer.code}]")
-            raise RequestRefused(answer.code, answer.message, answer.param)
+                raise Interrupted(
+                    f"{answer.message} [{answer.code}]", retry_after=answer.retry_after_s
+                )
+            raise _refused(answer)
         return attachment
 
     async def cancel(self, stream: str) -> None:
@@ -203,10 +209,7 @@ class WebSocketTransport:
                 max_size=MAX_FRAME_BYTES,
             )
         except InvalidStatus as error:
-            status = error.response.status_code
-            if status >= 500:
-                raise Interrupted(str(error)) from error
-            raise RequestRefused(f"http_{status}", str(error)) from error
+            raise _refused_handshake(error.response) from error
         except InvalidMessage as error:
             # Cut off in the middle of the handshake.
             raise Interrupted(str(error)) from error
@@ -276,6 +279,22 @@ class WebSocketTransport:
             await socket.send(msgspec.json.encode(message).decode())
         except ConnectionClosed as error:
             raise Interrupted(str(error)) from error
+
+
+def _refused(answer: Error) -> RequestRefused:
+    return RequestRefused(
+        answer.code, answer.message, answer.param, retry_after_s=answer.retry_after_s
+    )
+
+
+def _refused_handshake(response: Response) -> RequestRefused | Interrupted:
+    """An HTTP answer in the handshake's place; what passes with time is an interruption."""
+    refused = refusal(
+        response.status_code, response.reason_phrase, response.headers, bytes(response.body or b"")
+    )
+    if isinstance(refused, RequestRefused) and refused.code in RETRYABLE_REFUSALS:
+        return Interrupted(str(refused), retry_after=refused.retry_after_s)
+    return refused
 
 
 def _close_reason(socket: ClientConnection) -> str:

@@ -10,6 +10,7 @@ from gateway import cli
 from gateway.access import Allowance
 from gateway.access import keys as stored
 from gateway.access.keys import Scope
+from protocol.requests import Shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,16 +46,22 @@ def test_operator_gives_a_key_a_scope_and_limits(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scope = ["--models", "a", "b", "--profiles", "tts", "--policies", "hold", "--priority", "-3"]
+    scope += ["--shape", "2048,50"]
     limits = ["--limit", "streams=2", "--limit", "tokens_per_minute=1000"]
     assert call(file, "add", "phone", *scope, *limits) == 0
     keys = stored.read(file)
     assert keys is not None
     assert keys[0].scope == Scope(
-        models=["a", "b"], profiles=["tts"], policies=["hold"], priority=-3
+        models=["a", "b"],
+        profiles=["tts"],
+        policies=["hold"],
+        priority=-3,
+        shape=Shape(pad=2048, tick_ms=50),
     )
     assert keys[0].limits == Allowance(streams=2, tokens_per_minute=1000)
     call(file, "list")
-    words = "models=a,b policies=hold profiles=tts priority=-3 streams=2 tokens_per_minute=1000"
+    words = "models=a,b policies=hold profiles=tts priority=-3 shape=2048,50"
+    words += " streams=2 tokens_per_minute=1000"
     assert words in capsys.readouterr().out
 
 
@@ -73,6 +80,7 @@ def test_operator_revokes_a_key(file: Path, by: str) -> None:
         (["add", "alice"], "a key called 'alice' already"),
         (["add", ""], "name must be a string of at least 1"),
         (["add", "x", "--priority", "101"], "--priority must be an integer of at least -100"),
+        (["add", "x", "--shape", "1,50"], "shape.pad must be an integer of at least 1024"),
         (["add", "x", "--limit", "streams"], "--limit streams: it must be NAME=N"),
         (["add", "x", "--limit", "sterams=1"], "one of streams, attachments, connections"),
         (["add", "x", "--limit", "streams=-1"], "--limit streams=-1"),

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.access import Principal, Quota
+from gateway.access import Allowance, Principal, Quota
+from gateway.access.accounts import Account, AddressAccount
+from gateway.access.keys import Scope
+from gateway.access.principal import Holder
 from gateway.backends.base import (
     BackendEvent,
     Drafted,
@@ -334,3 +337,22 @@ async def test_registry_gives_a_quota_back_when_its_stream_ends_or_is_refused(ro
         await room.registry.start(request, room.owner, (quota,))
     room.backend.say(Finished("stop"))
     assert quota.taken == 0
+
+
+async def test_start_that_waits_ends_at_once_when_its_key_is_revoked(room: Room) -> None:
+    room.backend.most = 1
+    running = await room.start()
+    account = Account("this key", Allowance(), room.clock.now)
+    holder = Principal(Holder("k", Scope(), account), AddressAccount(None, room.clock.now))
+    request = GenerationRequest(prompt="hi", model="hand", seed=1)
+    waiting = asyncio.create_task(room.registry.start(request, holder))
+    await asyncio.sleep(0)
+    assert room.registry.turns.waiting == 1
+    room.registry.revoke(frozenset({"another"}))
+    assert room.registry.turns.waiting == 1
+    room.registry.revoke(frozenset({"k"}))
+    with pytest.raises(RequestError, match="has been revoked") as caught:
+        await asyncio.wait_for(waiting, 5)
+    assert caught.value.code == ErrorCode.UNAUTHORIZED
+    assert not running.ended
+    assert (room.registry.live, room.registry.turns.waiting) == (1, 0)
