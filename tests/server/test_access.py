@@ -418,7 +418,7 @@ async def test_page_uses_the_same_code_where_no_key_is_needed(plain: Served) -> 
     assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("transport", ["sse", "websocket"])
+@pytest.mark.parametrize("transport", ["sse", "ws"])
 async def test_client_learns_why_it_is_not_let_in(
     transport: TransportName, keys: Keys, tmp_path: Path
 ) -> None:

@@ -199,7 +199,7 @@ async def test_attach_waits_for_as_long_as_the_gateway_asks(
     monkeypatch.setattr(wetink.Retry, "delay", delay)
     async with (
         peers(first, second) as (url, _),
-        wetink.stream(url, prompt="hi", transport="websocket", retry=AT_ONCE) as stream,
+        wetink.stream(url, prompt="hi", transport="ws", retry=AT_ONCE) as stream,
     ):
         assert await read_all(stream) == "Hello world"
     assert waited == [None, 7.0]
