@@ -8,6 +8,7 @@
 import type { PaneName } from "../run/recording.js";
 import type { Reader } from "../run/reader.js";
 import { at, element } from "./page.js";
+import { Fences } from "./fences.js";
 
 /** How committed text arrives that was not on show before. */
 const ARRIVES = { hold: "comes", retract: "comes", chunk: "lit" } as const;
@@ -23,6 +24,7 @@ export class Pane {
   readonly #caret = element("span", "caret");
   /** Where the text of each piece begins. */
   readonly #starts = new WeakMap<Node, number>();
+  #fences = new Fences();
   #length = 0;
   #tail = "";
   /** One at a time: two would stand in each other's way. */
@@ -35,12 +37,16 @@ export class Pane {
     this.#note = at(".note", this.root);
     this.#wet.setAttribute("aria-hidden", "true");
     this.#caret.setAttribute("aria-hidden", "true");
+    const shade = (): void => void this.root.classList.toggle("scrolled", this.text.scrollTop > 0);
+    this.text.addEventListener("scroll", shade, { passive: true });
     this.reset();
   }
 
   reset(): void {
     this.text.replaceChildren(this.#wet, this.#caret);
     this.#wet.textContent = "";
+    this.#wet.classList.remove("code");
+    this.#fences = new Fences();
     this.#length = 0;
     this.#tail = "";
     this.root.dataset["state"] = "";
@@ -51,6 +57,10 @@ export class Pane {
   note(words: string): void {
     this.#note.textContent = words;
     this.#note.hidden = words === "";
+  }
+
+  get isOverflowing(): boolean {
+    return this.text.scrollHeight > this.text.clientHeight;
   }
 
   /** `isLive`: more is to come. */
@@ -66,6 +76,7 @@ export class Pane {
       if (gone !== "" && !isInTail) this.#strike(gone, this.#wet);
       this.#append(fresh.slice(kept), ARRIVES[this.name]);
       this.#wet.textContent = tail;
+      this.#wet.classList.toggle("code", this.#fences.isInside);
       this.#tail = tail;
       if (gone !== "" && isInTail) this.#strike(gone, this.#caret);
       if (isAtEnd) this.text.scrollTop = this.text.scrollHeight;
@@ -104,11 +115,12 @@ export class Pane {
   }
 
   #append(text: string, className: string): void {
-    if (text === "") return;
-    const piece = element("span", className, text);
-    if (piece.firstChild !== null) this.#starts.set(piece.firstChild, this.#length);
-    this.#length += text.length;
-    this.text.insertBefore(piece, this.#wet);
+    for (const run of this.#fences.split(text)) {
+      const piece = element("span", run.isCode ? `${className} code` : className, run.text);
+      if (piece.firstChild !== null) this.#starts.set(piece.firstChild, this.#length);
+      this.#length += run.text.length;
+      this.text.insertBefore(piece, this.#wet);
+    }
   }
 
   #strike(gone: string, before: Node): void {
