@@ -1,5 +1,6 @@
 /**
  * Paints one reading: committed text is appended and never touched again, only the tail is replaced.
+ * Each line of the text is a block of its own, so that a long answer is not laid out again at every word.
  *
  * What was on show and is taken back stands above its place for a moment, struck through, as a
  * corrector would: the line itself never moves. What came and went between two frames is not shown.
@@ -15,6 +16,12 @@ const ARRIVES = { hold: "comes", retract: "comes", chunk: "lit" } as const;
 /** A reader this close to the end wants to see what comes. */
 const NEAR_END_PX = 48;
 
+interface Piece {
+  readonly node: Text;
+  /** Where it begins in the committed text. */
+  readonly start: number;
+}
+
 export class Pane {
   readonly name: PaneName;
   readonly root: HTMLElement;
@@ -22,7 +29,10 @@ export class Pane {
   readonly #note: HTMLElement;
   readonly #wet = element("span", "wet");
   readonly #caret = element("span", "caret");
-  /** Where the text of each piece begins. */
+  /** The line that is being written: what is committed of it, then tail and caret. */
+  #line = element("div", "line");
+  /** Committed text as it stands in the page, in order. */
+  #pieces: Piece[] = [];
   readonly #starts = new WeakMap<Node, number>();
   #fences = new Fences();
   #length = 0;
@@ -43,7 +53,9 @@ export class Pane {
   }
 
   reset(): void {
-    this.text.replaceChildren(this.#wet, this.#caret);
+    this.text.replaceChildren();
+    this.#pieces = [];
+    this.#beginLine(false);
     this.#wet.textContent = "";
     this.#wet.classList.remove("code");
     this.#fences = new Fences();
@@ -97,29 +109,42 @@ export class Pane {
   rangeOf(start: number, end: number): Range | null {
     if (end > this.#length || end <= start) return null;
     const range = document.createRange();
-    let isOpen = false;
-    for (const { firstChild: node } of this.text.children) {
-      const from = node === null ? undefined : this.#starts.get(node);
-      if (node === null || from === undefined) continue;
-      const length = node.textContent?.length ?? 0;
-      if (!isOpen && start < from + length) {
-        range.setStart(node, start - from);
-        isOpen = true;
-      }
-      if (isOpen && end <= from + length) {
-        range.setEnd(node, end - from);
-        return range;
-      }
+    const [first, last] = [this.#pieceAt(start), this.#pieceAt(end - 1)];
+    if (first === undefined || last === undefined) return null;
+    range.setStart(first.node, start - first.start);
+    range.setEnd(last.node, end - last.start);
+    return range;
+  }
+
+  /** By bisection: there are thousands of them in a long answer. */
+  #pieceAt(offset: number): Piece | undefined {
+    let [low, high] = [0, this.#pieces.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#pieces[middle]?.start ?? 0) <= offset) low = middle + 1;
+      else high = middle;
     }
-    return null;
+    return this.#pieces[low - 1];
+  }
+
+  #beginLine(isCode: boolean): void {
+    this.#line = element("div", isCode ? "line listing" : "line");
+    this.#line.append(this.#wet, this.#caret);
+    this.text.append(this.#line);
   }
 
   #append(text: string, className: string): void {
     for (const run of this.#fences.split(text)) {
-      const piece = element("span", run.isCode ? `${className} code` : className, run.text);
-      if (piece.firstChild !== null) this.#starts.set(piece.firstChild, this.#length);
-      this.#length += run.text.length;
-      this.text.insertBefore(piece, this.#wet);
+      for (const line of run.text.split(/(?<=\n)/)) {
+        const piece = element("span", run.isCode ? `${className} code` : className);
+        const node = document.createTextNode(line);
+        piece.append(node);
+        this.#starts.set(node, this.#length);
+        this.#pieces.push({ node, start: this.#length });
+        this.#length += line.length;
+        this.#line.insertBefore(piece, this.#wet);
+        if (line.endsWith("\n")) this.#beginLine(run.isCode);
+      }
     }
   }
 
@@ -132,7 +157,7 @@ export class Pane {
     words.addEventListener("animationend", () => ghost.remove());
     this.#ghost?.remove();
     this.#ghost = ghost;
-    this.text.insertBefore(ghost, before);
+    this.#line.insertBefore(ghost, before);
     const over = ghost.offsetLeft + words.offsetWidth - (this.text.clientWidth - 8);
     if (over > 0) words.style.left = `${-Math.min(over, ghost.offsetLeft - 8)}px`;
   }

@@ -6,6 +6,7 @@ import { type Language, snippet } from "../share/snippets.js";
 import { at } from "./page.js";
 
 const SAID_MS = 3500;
+const KEPT_MS = 60_000;
 
 export interface Shared {
   /** Null before there is one. */
@@ -45,5 +46,6 @@ function save(text: string): void {
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   link.download = "wetink-recording.json";
   link.click();
-  URL.revokeObjectURL(link.href);
+  // The browser reads it when it gets round to it; a long run is megabytes.
+  setTimeout(() => URL.revokeObjectURL(link.href), KEPT_MS);
 }

@@ -53,7 +53,7 @@ async function open(question: Record<string, string> | null, options: BrowserCon
 
 async function textOf(pane: string): Promise<string> {
   return page.locator(`#pane-${pane} .text`).evaluate((text) =>
-    [...text.querySelectorAll(":scope > span:not(.ghost)")].map((span) => span.textContent).join(""),
+    [...text.querySelectorAll(".line > span:not(.ghost)")].map((span) => span.textContent).join(""),
   );
 }
 
@@ -171,7 +171,7 @@ test("visitor is offered a run again that was too fast to see", async () => {
 test("visitor learns of a word who wrote it, by pointer and by keyboard", async () => {
   await open({ prompt: "?", model: "fox" });
   await run();
-  const first = await page.locator("#pane-hold .text > span").first().boundingBox();
+  const first = await page.locator("#pane-hold .line > span").first().boundingBox();
   await page.mouse.move((first?.x ?? 0) + 8, (first?.y ?? 0) + 10);
   await page.waitForSelector("#tip:not([hidden])");
   expect(await page.textContent("#tip")).toMatch(/“The”Guessed by the drafter .*, 90 % sure.*right/);
