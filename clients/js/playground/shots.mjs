@@ -62,9 +62,12 @@ async function stills(browser, url) {
       await page.waitForSelector('#pane-hold[data-state="cut"]');
       await shot("cut");
       await page.waitForSelector('#pane-hold[data-state=""]');
+      // All of it: the notice beside the levers is half of what there is to see.
+      await page.setViewportSize({ ...DESKTOP, height: 1010 });
       await page.click("#kill");
       await page.waitForSelector('#status[data-state="restarting"]');
       await shot("killed");
+      await page.setViewportSize(DESKTOP);
     }
     await page.waitForSelector("#verdict:not([hidden])", { timeout: 120_000 });
     await shot(`done-${scheme}`);

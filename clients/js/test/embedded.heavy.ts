@@ -33,6 +33,32 @@ afterAll(async () => {
   await Promise.all([gateway.stop(), browser.close()]);
 });
 
+test("a visitor's notice of a kill outlives that of a cut, and no error is left when the engine is back", async () => {
+  const shown = await Gateway.embedded({ demonstrated: true });
+  const page = await browser.newPage();
+  const complaints: string[] = [];
+  page.on("console", (message) => {
+    if (message.type() === "error") complaints.push(message.text());
+  });
+  await page.goto(shown.url);
+  await page.waitForSelector('#status[data-state="ready"]', { timeout: 120_000 });
+  await page.click("#examples button >> nth=1");
+  await page.waitForFunction(() => (document.querySelector("#pane-hold .text")?.textContent?.length ?? 0) > 20);
+  await page.click("#kill");
+  await page.click("#cut");
+  await page.waitForSelector('#pane-hold[data-state="cut"]');
+  await page.waitForSelector('#pane-hold[data-state=""]');
+  expect(await page.textContent("#event")).toContain("The engine is dead");
+  await page.waitForFunction(() => document.querySelector("#pane-hold .note")?.textContent?.startsWith("Engine killed"));
+  await page.waitForSelector('#status[data-state="ready"]', { timeout: 120_000 });
+  expect(await page.textContent("#event")).toMatch(/^Another engine runs after/);
+  await page.waitForSelector("#verdict:not([hidden])", { timeout: 120_000 });
+  expect(await page.isHidden("#refusal")).toBe(true);
+  expect(complaints).toEqual([]);
+  await page.close();
+  await shown.stop();
+});
+
 const WAYS = {
   fetch: (url: string) => stream(url, REQUEST, { retry: RETRY }),
   "a WebSocket": (url: string) =>

@@ -52,10 +52,10 @@ export class Gateway {
   }
 
   /** Serves the embedded model, as `wetink serve` does. */
-  static async embedded(): Promise<Gateway> {
+  static async embedded({ demonstrated = false }: { readonly demonstrated?: boolean } = {}): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "wetink-embedded-"));
     const environment = { ...process.env, XDG_CONFIG_HOME: folder, WETINK_DELIVERY_RETRY_S: RETRY_S };
-    return Gateway.#serve([], environment, { key: null, folder });
+    return Gateway.#serve(demonstrated ? ["--demo"] : [], environment, { key: null, folder });
   }
 
   static async #serve(

@@ -257,6 +257,7 @@ class Playground {
     this.#announce(said);
     this.#voice.hear(said);
     this.#timeline.draw(this.#live === null && this.#recording ? this.#wholeSteps() : stage.steps, stage.t);
+    at("#soon").hidden = this.#player === null || this.#player.isAtEnd;
     this.#figure(isLive);
     this.#replay.paint();
     this.#levers.allow(this.#live !== null, this.#isCut, this.#health);
