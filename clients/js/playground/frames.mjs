@@ -1,5 +1,5 @@
 /**
- * node playground/frames.mjs [SECONDS]: how smoothly the page draws 300 events a second, from
+ * node playground/frames.mjs [SECONDS]: how smoothly the page draws 300 events a second, and how soon it is there, from
  * Chromium's trace; with more seconds, whether a long answer slows it down.
  *
  * Headless, without a graphics card, on whatever else the machine is doing: the compositor's share
@@ -20,6 +20,7 @@ import { chromium as launcher } from "playwright-core";
 const WETINK = fileURLToPath(new URL("../../../.venv/bin/wetink", import.meta.url));
 const EVENTS_PER_S = 300;
 const SECONDS = Number(process.argv[2] ?? 5);
+const VISITS = 9;
 /** A model's paragraph. */
 const WORDS_PER_LINE = 80;
 /** What a wait of the scripted backend takes longer than asked. */
@@ -71,6 +72,24 @@ function report(events, wall, received) {
   };
 }
 
+/** Milliseconds from a visitor's coming to the first text, in a browser that has never been here. */
+async function firstPaint(browser, url) {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+  const page = await context.newPage();
+  await page.goto(url);
+  const ms = await page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        new PerformanceObserver((list) => {
+          const [paint] = list.getEntriesByName("first-contentful-paint");
+          if (paint !== undefined) resolve(paint.startTime);
+        }).observe({ type: "paint", buffered: true });
+      }),
+  );
+  await context.close();
+  return ms;
+}
+
 const folder = mkdtempSync(join(tmpdir(), "wetink-traces-"));
 writeFileSync(join(folder, "fast.json"), JSON.stringify(trace()));
 const gateway = spawn(WETINK, ["serve", "--trace", folder, "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
@@ -81,6 +100,10 @@ try {
     url = / at (http:\S+)$/.exec(line)?.[1] ?? "";
     if (url !== "") break;
   }
+  const paints = [];
+  for (let visit = 0; visit < VISITS; visit += 1) paints.push(await firstPaint(browser, url));
+  paints.sort((one, other) => one - other);
+  const painted = `${quantile(paints, 0.5).toFixed(0)} (${paints[0].toFixed(0)} to ${paints.at(-1).toFixed(0)})`;
   const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
   await page.goto(`${url}/#prompt=fast`);
   await page.waitForSelector('#status[data-state="ready"]');
@@ -95,7 +118,8 @@ try {
   let recording = "";
   for await (const piece of file) recording += piece;
   const received = recording.split("\n").filter((row) => row.includes('"retract",{')).length;
-  for (const [name, value] of Object.entries(report(traceEvents, wall, received))) {
+  const figures = { "ms to the first paint, median of nine visits": painted, ...report(traceEvents, wall, received) };
+  for (const [name, value] of Object.entries(figures)) {
     process.stdout.write(`${name.padEnd(56)}${value}\n`);
   }
 } finally {
