@@ -51,11 +51,11 @@ export class Gateway {
     return Gateway.#serve(["--trace", folder], environment, { key: key?.[0] ?? null, folder });
   }
 
-  /** Serves the embedded model, as `wetink serve` does. */
-  static async embedded({ demonstrated = false }: { readonly demonstrated?: boolean } = {}): Promise<Gateway> {
+  /** Serves the embedded model, as `wetink serve --demo` does. */
+  static async embedded(): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "wetink-embedded-"));
     const environment = { ...process.env, XDG_CONFIG_HOME: folder, WETINK_DELIVERY_RETRY_S: RETRY_S };
-    return Gateway.#serve(demonstrated ? ["--demo"] : [], environment, { key: null, folder });
+    return Gateway.#serve(["--demo"], environment, { key: null, folder });
   }
 
   static async #serve(
