@@ -37,10 +37,11 @@ test: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node model
 	@scripts/run_tests.sh $(BIN)/python clients/js
 
 # WETINK_TEST_CYCLES=10000 for the long run of readers that come and go. The fuzzing takes half an hour.
-test-heavy: $(STAMPS)/engine $(STAMPS)/test model
+test-heavy: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/node $(STAMPS)/runtimes model
 	@$(BIN)/python -m pytest -m heavy
 	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_robustness.py tests/property/test_decoders.py
 	@FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_documented.py
+	@npm --prefix clients/js run test:heavy
 
 test-clients: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/clients model
 	@$(BIN)/python -m pytest -m clients tests/clients
@@ -101,6 +102,13 @@ $(STAMPS)/node: clients/js/package.json clients/js/package-lock.json | $(STAMPS)
 	@scripts/install_node.sh clients/js
 	@touch $@
 
+RUNTIMES := clients/js/runtimes
+$(STAMPS)/runtimes: $(RUNTIMES)/package.json $(RUNTIMES)/package-lock.json | $(STAMPS)/venv
+	@echo '==> Installing Deno and Bun, for the tests of the JavaScript client (200 MB)'
+	@scripts/install_node.sh $(RUNTIMES)
+	@node $(RUNTIMES)/node_modules/bun/install.js
+	@touch $@
+
 CLIENTS := tests/clients
 $(STAMPS)/clients: $(CLIENTS)/python/requirements.txt $(CLIENTS)/python/constraints.txt $(CLIENTS)/node/package-lock.json | $(STAMPS)/venv
 	@echo '==> Installing the clients that are tested, each as its users install it (300 MB)'
@@ -110,6 +118,6 @@ $(STAMPS)/clients: $(CLIENTS)/python/requirements.txt $(CLIENTS)/python/constrai
 	@touch $@
 
 clean:
-	rm -rf .venv .clients $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/*/dist
+	rm -rf .venv .clients $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/*/dist $(RUNTIMES)/node_modules
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -108,7 +108,7 @@ def _routes(config: GatewayConfig, backend: Backend) -> list[BaseRoute]:
         *tickets.routes(),
         *openai.routes(),
         *status.routes(metrics=config.telemetry.metrics),
-        *documents.routes(),
+        *documents.routes(demonstrated=demonstration.is_on(config.demonstration, backend)),
         *demonstration.routes(config.demonstration, backend),
         *pages.routes(),
     ]

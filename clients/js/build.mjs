@@ -13,7 +13,7 @@ const HERE = fileURLToPath(new URL(".", import.meta.url));
 export const SERVED = fileURLToPath(new URL("../../gateway/pages/wetink.js", import.meta.url));
 
 /** `entry`, a file or a module's text, with all it imports, as one minified ES module. */
-export function bundle(entry) {
+export function bundle(entry, { external = [] } = {}) {
   const { outputFiles } = buildSync({
     ...(entry.endsWith(".ts") ? { entryPoints: [entry] } : { stdin: { contents: entry, resolveDir: HERE } }),
     absWorkingDir: HERE,
@@ -23,6 +23,7 @@ export function bundle(entry) {
     target: "es2022",
     charset: "utf8",
     conditions: ["wetink-source"],
+    external,
     write: false,
   });
   return outputFiles[0].text;

@@ -17,5 +17,7 @@ export default defineConfig({
     allowOnly: false,
     // Every split of a long stream is thousands of runs; a busy machine must not fail them.
     testTimeout: 60_000,
+    // So may a gateway or a browser take its time to start.
+    hookTimeout: 60_000,
   },
 });

@@ -29,15 +29,28 @@ class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long every step pauses before it verifies its drafts, as a larger target would."""
 
 
+class PaceNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What `/v1/demonstration` answers."""
+
+    verify_delay_ms: float
+    most: float = MAX_VERIFY_DELAY_MS
+    """The longest pause that may be asked for."""
+
+
+def is_on(config: DemonstrationConfig, backend: Backend) -> bool:
+    """Only a backend with an engine can be demonstrated."""
+    return config.enabled and isinstance(backend, Demonstrable)
+
+
 def routes(config: DemonstrationConfig, backend: Backend) -> list[Route]:
     """One that says that there is nothing, unless a backend with an engine is demonstrated."""
-    if not config.enabled or not isinstance(backend, Demonstrable):
+    if not isinstance(backend, Demonstrable) or not is_on(config, backend):
         return [Route("/v1/demonstration", nothing)]
 
     async def pace(request: Request) -> ASGIApp:
         if request.method == "PUT":
             backend.slow_verification(_read(await request.body()).verify_delay_ms)
-        body = {"verify_delay_ms": backend.verify_delay_ms, "most": MAX_VERIFY_DELAY_MS}
+        body = PaceNow(verify_delay_ms=backend.verify_delay_ms)
         return json_response(body, headers={"Cache-Control": "no-store"})
 
     async def kill_engine(request: Request) -> ASGIApp:

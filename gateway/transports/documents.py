@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-async def openapi(request: Request) -> ASGIApp:
-    return json_response(_openapi(tuple(sorted(gateway_of(request).profiles))))
-
-
 async def asyncapi(request: Request) -> ASGIApp:
     return json_response(_asyncapi(str(request.base_url)))
 
@@ -31,8 +27,8 @@ async def json_schema(_request: Request) -> ASGIApp:
 
 
 @lru_cache(maxsize=1)
-def _openapi(profiles: tuple[str, ...]) -> bytes:
-    return msgspec.json.encode(openapi_document(profiles))
+def _openapi(profiles: tuple[str, ...], demonstrated: bool) -> bytes:
+    return msgspec.json.encode(openapi_document(profiles, demonstrated=demonstrated))
 
 
 @lru_cache(maxsize=8)  # a gateway answers under few names
@@ -45,7 +41,13 @@ def _json_schema() -> bytes:
     return msgspec.json.encode(schema.json_schema())
 
 
-def routes() -> list[Route]:
+def routes(*, demonstrated: bool) -> list[Route]:
+    """`demonstrated`: whether the engine may be slowed down and killed."""
+
+    async def openapi(request: Request) -> ASGIApp:
+        profiles = tuple(sorted(gateway_of(request).profiles))
+        return json_response(_openapi(profiles, demonstrated))
+
     return [
         Route("/openapi.json", openapi),
         Route("/asyncapi.json", asyncapi),

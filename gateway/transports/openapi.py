@@ -10,6 +10,7 @@ import msgspec
 from gateway.errors import HTTP_STATUS, ErrorBody
 from gateway.policies.resolve import short_forms
 from gateway.streams.snapshot import Snapshot
+from gateway.transports.demonstration import Pace, PaceNow
 from gateway.transports.openai.bodies import ChatCompletionRequest, CompletionRequest
 from gateway.transports.openai.errors import OpenAIError
 from gateway.transports.streams import StreamCreated
@@ -79,9 +80,9 @@ _ANY_CODES = {
 """Of every request, whatever it asks for."""
 
 
-def openapi_document(profiles: Iterable[str]) -> Json:
+def openapi_document(profiles: Iterable[str], *, demonstrated: bool) -> Json:
     """Every HTTP endpoint with its parameters, bodies and errors. `profiles`: those that a request
-    may name.
+    may name; `demonstrated`: whether the engine may be slowed down and killed.
     """
     types = (
         GenerationRequest,
@@ -96,6 +97,8 @@ def openapi_document(profiles: Iterable[str]) -> Json:
         StreamTicket,
         SocketTicketRequest,
         SocketTicket,
+        Pace,
+        PaceNow,
         Include,
         OffsetUnit,
     )
@@ -126,7 +129,13 @@ def openapi_document(profiles: Iterable[str]) -> Json:
         },
         "security": [{"key": []}, {}],
         "paths": _answering_any(
-            {**_stream_paths(), **_ticket_paths(), **_openai_paths(), **_meta_paths()}
+            {
+                **_stream_paths(),
+                **_ticket_paths(),
+                **_openai_paths(),
+                **_demonstration_paths(demonstrated),
+                **_meta_paths(),
+            }
         ),
         "components": {
             "securitySchemes": {
@@ -279,6 +288,42 @@ def _openai_paths() -> Json:
             "chatCompletions", "OpenAI's chat completions", "ChatCompletionRequest"
         ),
         "/v1/completions": post("completions", "OpenAI's completions", "CompletionRequest"),
+    }
+
+
+def _demonstration_paths(demonstrated: bool) -> Json:
+    pace = _json("How long every check pauses", "PaceNow")
+    look: Json = {
+        "operationId": "pace",
+        "summary": "How far verification is slowed down, for a demonstration",
+        "responses": {
+            "200": pace,
+            "204": {"description": "This gateway does not serve a demonstration"},
+            **_errors(*_ACCESS_CODES),
+        },
+    }
+    if not demonstrated:
+        return {"/v1/demonstration": {"get": look}}
+    slow: Json = {
+        "operationId": "slowDown",
+        "summary": "Slow verification down, as a larger target model would",
+        "requestBody": _body("Pace"),
+        "responses": {
+            "200": pace,
+            **_errors(*_ACCESS_CODES, *_TICKET_CODES, ErrorCode.MISSING_FIELD),
+        },
+    }
+    kill: Json = {
+        "operationId": "killEngine",
+        "summary": "Kill the engine; another one is started and the text goes on",
+        "responses": {
+            "204": {"description": "The engine is dead"},
+            **_errors(*_ACCESS_CODES, ErrorCode.ENGINE_UNAVAILABLE),
+        },
+    }
+    return {
+        "/v1/demonstration": {"get": look, "put": slow},
+        "/v1/demonstration/kill": {"post": kill},
     }
 
 

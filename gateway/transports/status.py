@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from gateway.telemetry.metrics import Metrics
 
 
-async def health(_request: Request) -> ASGIApp:
-    """The process answers; this says nothing about the model."""
-    return json_response({"status": "ok"})
+async def health(request: Request) -> ASGIApp:
+    """The process answers, whatever the model does. `readiness` is what `/readyz` says, for pages:
+    a browser shows its user every 503 as an error.
+    """
+    return json_response({"status": "ok", "readiness": gateway_of(request).status})
 
 
 async def readiness(request: Request) -> ASGIApp:

@@ -101,3 +101,21 @@ async def test_page_from_elsewhere_cannot_kill_the_engine() -> None:
         stranger = {"Origin": "http://elsewhere.example"}
         answer = await http.post("/v1/demonstration/kill", headers=stranger)
     assert (answer.status_code, backend.kills) == (403, 0)
+
+
+async def test_openapi_document_describes_the_levers_where_there_are_some() -> None:
+    async with serving(SlowBackend(), demonstration__enabled=True) as (_, http):
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    assert set(paths["/v1/demonstration"]) == {"get", "put"}
+    assert set(paths["/v1/demonstration/kill"]) == {"post"}
+
+
+async def test_page_learns_of_a_dead_engine_from_an_answer_that_is_no_error() -> None:
+    backend = SlowBackend()
+    async with serving(backend, demonstration__enabled=True) as (_, http):
+        await until_ready(http)
+        assert (await http.get("/healthz")).json() == {"status": "ok", "readiness": "ready"}
+        await http.post("/v1/demonstration/kill")
+        answer, state = await http.get("/healthz"), (await http.get("/readyz")).json()["status"]
+    assert (answer.status_code, answer.json()["readiness"]) == (200, state)
+    assert state != "ready"

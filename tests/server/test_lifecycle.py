@@ -138,6 +138,7 @@ async def test_documents_describe_every_endpoint(served: Served) -> None:
         "/v1/streams/{stream}/events": {"get"},
         "/v1/streams/{stream}/tickets": {"post"},
         "/v1/tickets": {"post"},
+        "/v1/demonstration": {"get"},
         "/v1/chat/completions": {"post"},
         "/v1/completions": {"post"},
         "/v1/models": {"get"},

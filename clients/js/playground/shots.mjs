@@ -41,7 +41,8 @@ async function open(browser, url, options) {
   const page = await context.newPage();
   await page.goto(url);
   await page.waitForSelector('#status[data-state="ready"]');
-  const shot = (name) => page.screenshot({ path: `${FOLDER}${name}.png` });
+  // All of the page: what is said beside the levers is half of what there is to see.
+  const shot = (name) => page.screenshot({ path: `${FOLDER}${name}.png`, fullPage: options.viewport === DESKTOP });
   const until = (pane, length) =>
     page.waitForFunction(
       ([selector, least]) => document.querySelector(selector).textContent.length > least,
@@ -63,7 +64,7 @@ async function stills(browser, url) {
       await shot("cut");
       await page.waitForSelector('#pane-hold[data-state=""]');
       await page.click("#kill");
-      await page.waitForSelector('#status[data-state="restarting"]');
+      await page.waitForFunction(() => document.querySelector("#pane-hold .note").textContent.startsWith("Engine killed"));
       await shot("killed");
     }
     await page.waitForSelector("#verdict:not([hidden])", { timeout: 120_000 });

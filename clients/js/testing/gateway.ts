@@ -1,4 +1,4 @@
-/** A real gateway that plays traces, in its own process. */
+/** A real gateway, in its own process. */
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -21,34 +21,52 @@ export class Gateway {
   /** What it asks for; null where it serves anyone. */
   readonly key: string | null;
   readonly #process: ChildProcess;
-  readonly #traces: string;
+  /** What it reads; goes with it. */
+  readonly #folder: string;
 
-  private constructor(url: string, key: string | null, process: ChildProcess, traces: string) {
+  private constructor(url: string, key: string | null, process: ChildProcess, folder: string) {
     this.url = url;
     this.key = key;
     this.#process = process;
-    this.#traces = traces;
+    this.#folder = folder;
   }
 
   /** Serves each trace as a model of that name. */
   static async start(
     traces: Readonly<Record<string, Trace>>,
-    { keyed = false }: { readonly keyed?: boolean } = {},
+    { keyed = false, origins = [] }: { readonly keyed?: boolean; readonly origins?: readonly string[] } = {},
   ): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "wetink-traces-"));
     // Keys of whoever runs the tests are none of their business.
-    const environment = { ...process.env, XDG_CONFIG_HOME: join(folder, "config"), WETINK_DELIVERY_RETRY_S: RETRY_S };
+    const environment = {
+      ...process.env,
+      XDG_CONFIG_HOME: join(folder, "config"),
+      WETINK_DELIVERY_RETRY_S: RETRY_S,
+      ...(origins.length > 0 && { WETINK_SERVER_ALLOWED_ORIGINS: origins.join() }),
+    };
     const key = keyed ? KEY.exec(execFileSync(WETINK, ["keys", "add", "test"], { env: environment, encoding: "utf8" })) : null;
     for (const [name, trace] of Object.entries(traces)) {
       writeFileSync(join(folder, `${name}.json`), JSON.stringify(trace));
     }
-    const child = spawn(WETINK, ["serve", "--trace", folder, "--port", "0"], {
-      env: environment,
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+    return Gateway.#serve(["--trace", folder], environment, { key: key?.[0] ?? null, folder });
+  }
+
+  /** Serves the embedded model, as `wetink serve --demo` does. */
+  static async embedded(): Promise<Gateway> {
+    const folder = mkdtempSync(join(tmpdir(), "wetink-embedded-"));
+    const environment = { ...process.env, XDG_CONFIG_HOME: folder, WETINK_DELIVERY_RETRY_S: RETRY_S };
+    return Gateway.#serve(["--demo"], environment, { key: null, folder });
+  }
+
+  static async #serve(
+    args: readonly string[],
+    env: NodeJS.ProcessEnv,
+    { key, folder }: { readonly key: string | null; readonly folder: string },
+  ): Promise<Gateway> {
+    const child = spawn(WETINK, ["serve", "--port", "0", ...args], { env, stdio: ["ignore", "pipe", "inherit"] });
     for await (const line of createInterface({ input: child.stdout })) {
       const url = ADDRESS.exec(line)?.[1];
-      if (url !== undefined) return new Gateway(url, key?.[0] ?? null, child, folder);
+      if (url !== undefined) return new Gateway(url, key, child, folder);
     }
     throw new Error("the gateway ended before it served");
   }
@@ -70,6 +88,6 @@ export class Gateway {
     const ended = new Promise((resolve) => this.#process.once("exit", resolve));
     this.#process.kill(signal);
     await ended;
-    rmSync(this.#traces, { recursive: true });
+    rmSync(this.#folder, { recursive: true });
   }
 }

@@ -19,36 +19,30 @@ const KEY = "wetink-key";
 /** The gateway asks for a key, or for another one. */
 export class LockedError extends Error {}
 
-export function useKey(key: string): void {
-  sessionStorage.setItem(KEY, key);
+export function useKey(given: string): void {
+  sessionStorage.setItem(KEY, given);
 }
 
-export function hasKey(): boolean {
-  return sessionStorage.getItem(KEY) !== null;
-}
-
-/** What the URL of a WebSocket ends with: a ticket in place of the key, which cannot go there. */
-export async function socketQuery(): Promise<string> {
-  if (!hasKey()) return "";
-  const answer = await ask("/v1/tickets", { method: "POST" });
-  const { ticket } = (await answer.json()) as { ticket: string };
-  return `?ticket=${encodeURIComponent(ticket)}`;
+/** Null where none was given. */
+export function key(): string | null {
+  return sessionStorage.getItem(KEY);
 }
 
 /** Throws a LockedError where the key is missing or wrong. */
 async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers(init.headers);
-  const key = sessionStorage.getItem(KEY);
-  if (key !== null) headers.set("Authorization", `Bearer ${key}`);
+  const given = key();
+  if (given !== null) headers.set("Authorization", `Bearer ${given}`);
   const answer = await fetch(path, { ...init, headers, cache: "no-store" });
   if (answer.status === 401) throw new LockedError();
   return answer;
 }
 
+/** Asks `/healthz`, which is no error while the engine restarts: a browser would show its user each one. */
 export async function health(): Promise<Health> {
   try {
-    const answer = await fetch("/readyz", { cache: "no-store" });
-    return ((await answer.json()) as { status: Health }).status;
+    const answer = await fetch("/healthz", { cache: "no-store" });
+    return ((await answer.json()) as { readiness: Health }).readiness;
   } catch {
     return "down";
   }

@@ -4,28 +4,29 @@
  */
 
 import type { WetinkError } from "wetink";
-import { hasKey, type Health, health, LockedError, models, pace, socketQuery, useKey } from "./gateway.js";
+import { type Health, health, key, LockedError, models, pace, useKey } from "./gateway.js";
 import { Live } from "./run/live.js";
 import { Player } from "./run/player.js";
-import { decodeRecording, encodeRecording, PANES, type Question, type Recording } from "./run/recording.js";
-import { lead } from "./run/reader.js";
+import { decodeRecording, PANES, type Recording } from "./run/recording.js";
 import { Stage } from "./run/stage.js";
-import { linkOf, questionIn } from "./share/link.js";
-import { type Language, snippet } from "./share/snippets.js";
+import { questionIn } from "./share/link.js";
+import { factsOf, figuresOf } from "./view/figures.js";
 import { Levers } from "./view/levers.js";
-import { at, element, type Fact, fill, percent, seconds } from "./view/page.js";
+import { at, element, fill, seconds } from "./view/page.js";
 import { Pane } from "./view/pane.js";
 import { QuestionForm } from "./view/question-form.js";
 import { ReplayBar } from "./view/replay-bar.js";
+import { offerSharing } from "./view/sharing.js";
 import { Timeline } from "./view/timeline.js";
 import { TokenView } from "./view/tokens.js";
-import { FELT_MS, verdictOf } from "./view/verdict.js";
+import { verdictOf } from "./view/verdict.js";
 import { Voice } from "./view/voice.js";
 
 /** How often the gateway is asked how it is: at rest, and while something is wrong with it. */
 const CALM_MS = 4000;
 const ANXIOUS_MS = 400;
 const NOTE_MS = 3500;
+const FIGURES_MS = 150;
 /** What is over sooner has not been seen. */
 const SEEN_MS = 3000;
 const SLOWER = 10;
@@ -41,7 +42,7 @@ const STATUS: Readonly<Record<Health, string>> = {
 class Playground {
   readonly #panes = PANES.map((name) => new Pane(name));
   readonly #form = new QuestionForm(
-    () => void this.#run(),
+    () => this.#run(),
     () => this.#live?.stop(),
   );
   readonly #levers = new Levers(
@@ -75,11 +76,23 @@ class Playground {
   #stage = new Stage();
   #frame: number | null = null;
   #lastFrame = 0;
+  /** Until another engine runs. */
   #killedAt: number | null = null;
-  #notes: ReturnType<typeof setTimeout> | undefined;
+  /** How long that took the last time. */
+  #restartMs: number | null = null;
+  /** Where each pane went on after a cut, for as long as that is said. */
+  #resumedAt: readonly number[] | null = null;
+  #forgetting: ReturnType<typeof setTimeout> | undefined;
+  #failure: WetinkError | null = null;
+  #announced = 0;
+  #figuredAt = 0;
 
   async begin(): Promise<void> {
-    this.#share();
+    offerSharing({
+      recording: () => this.#recording,
+      question: () => this.#recording?.question ?? this.#form.question,
+      onFile: (file) => void this.#openFile(file),
+    });
     at("#key-form").addEventListener("submit", (event) => {
       event.preventDefault();
       useKey(at<HTMLInputElement>("#key").value.trim());
@@ -114,41 +127,41 @@ class Playground {
     } else player.play();
   }
 
-  async #run(): Promise<void> {
-    let query: string;
-    try {
-      query = await socketQuery();
-    } catch (error) {
-      this.#refused(error);
+  #run(): void {
+    if (this.#isLocked) {
+      at("#key").focus();
       return;
     }
     this.#live?.leave();
     const { question } = this.#form;
     this.#tell(null);
     this.#caption("");
-    this.#levers.say("");
+    this.#restartMs = null;
+    this.#resumedAt = null;
     this.#player = null;
     this.#replay.player = null;
     this.#isCut = false;
+    clearTimeout(this.#forgetting);
     this.#isAnswer = true;
     this.#live = new Live({
       question,
       verifyDelay: this.#levers.verifyDelay,
-      socketQuery: query,
+      key: key(),
       onChange: () => this.#wake(),
       onEnd: (failure) => this.#ended(failure),
       onCut: (isCut) => this.#cut(isCut),
     });
     this.#show(this.#live.stage);
     this.#form.isRunning = true;
-    this.#wake();
+    this.#sayWhatHappened();
   }
 
   #ended(failure: WetinkError | null): void {
     const live = this.#live;
     this.#live = null;
     this.#form.isRunning = false;
-    if (failure !== null) this.#tell(failure);
+    if (failure?.code === "unauthorized") this.#refused(new LockedError());
+    else if (failure !== null) this.#tell(failure);
     if (live !== null && live.recording.entries.length > 0) {
       this.#recording = live.recording;
       this.#player = new Player(live.recording);
@@ -197,7 +210,10 @@ class Playground {
     this.#voice.reset(stage.readers.chunk.committed);
     for (const pane of this.#panes) pane.reset();
     at("#verdict").hidden = true;
+    at(".panes").classList.remove("whole");
     at("#announce").replaceChildren();
+    this.#announced = 0;
+    this.#figuredAt = 0;
   }
 
   /** To where the player is, as a still. */
@@ -236,16 +252,25 @@ class Playground {
     for (const pane of this.#panes) {
       const reader = stage.readers[pane.name];
       pane.paint(reader, isLive && reader.receiver.state !== "finished");
-      fill(at(".facts", pane.root), factsOf(stage, pane.name));
     }
     const said = stage.readers.chunk.committed;
     this.#announce(said);
     this.#voice.hear(said);
     this.#timeline.draw(this.#live === null && this.#recording ? this.#wholeSteps() : stage.steps, stage.t);
-    fill(at("#figures"), this.#figures());
+    at("#soon").hidden = this.#player === null || this.#player.isAtEnd;
+    this.#figure(isLive);
     this.#replay.paint();
     this.#levers.allow(this.#live !== null, this.#isCut, this.#health);
     this.#sayVerdict();
+  }
+
+  /** Figures are read, not watched: while text comes, a few times a second is enough. */
+  #figure(isLive: boolean): void {
+    const now = performance.now();
+    if (isLive && now - this.#figuredAt < FIGURES_MS) return;
+    this.#figuredAt = now;
+    for (const pane of this.#panes) fill(at(".facts", pane.root), factsOf(this.#stage, pane.name));
+    fill(at("#figures"), figuresOf(this.#stage));
   }
 
   /** All of the recording's, so that a moment can be picked that is still to come. */
@@ -259,57 +284,74 @@ class Playground {
   }
   #whole: Player | null = null;
 
-  #figures(): Fact[] {
-    const { steps, tokensPerSecond } = this.#stage;
-    if (steps.list.length === 0) return [];
-    return [
-      ["speed", tokensPerSecond === null ? "–" : `${tokensPerSecond.toFixed(tokensPerSecond < 10 ? 1 : 0)} tok/s`],
-      ["guesses right", percent(steps.acceptance)],
-      ["erasure (NE)", this.#stage.readers.retract.erasure.toFixed(2)],
-      ["longest tail", String(this.#stage.readers.retract.longestTail)],
-      ["tokens per check", (steps.origins.length / steps.list.length).toFixed(1)],
-    ];
-  }
-
   #sayVerdict(): void {
     const verdict = at("#verdict");
     const words = verdict.hidden ? verdictOf(this.#stage) : null;
     if (words === null) return;
     verdict.replaceChildren(...words);
     verdict.hidden = false;
+    if (this.#panes.some((pane) => pane.isOverflowing)) verdict.append(" ", this.#unfolding());
+  }
+
+  /** Panes are as high as a screen allows; who wants to read all of a long answer gets all of it. */
+  #unfolding(): HTMLElement {
+    const button = element("button", "quiet", "Unfold the whole answer");
+    button.type = "button";
+    button.addEventListener("click", () => {
+      at(".panes").classList.add("whole");
+      button.remove();
+    });
+    return button;
   }
 
   /** A screen reader hears committed sentences, and nothing that may be taken back. */
   #announce(committed: string): void {
-    const region = at("#announce");
-    const before = region.textContent?.length ?? 0;
-    if (this.#isAnswer && committed.length > before) region.append(committed.slice(before));
+    if (!this.#isAnswer || committed.length <= this.#announced) return;
+    at("#announce").append(committed.slice(this.#announced));
+    this.#announced = committed.length;
   }
 
   #cut(isCut: boolean): void {
     this.#isCut = isCut;
-    clearTimeout(this.#notes);
-    const had = this.#panes.map((pane) => this.#stage.readers[pane.name].committed.length);
-    for (const [index, pane] of this.#panes.entries()) {
-      pane.root.dataset["state"] = isCut ? "cut" : "";
-      pane.note(isCut ? "Connection cut" : `Resumed at character ${had[index]}: nothing lost, nothing twice`);
-    }
-    this.#levers.say(isCut ? "Your connection is cut. The engine writes on; see its checks on the left." : "");
-    if (!isCut) this.#notes = setTimeout(() => this.#clearNotes(), NOTE_MS);
-    this.#wake();
+    clearTimeout(this.#forgetting);
+    this.#resumedAt = isCut ? null : this.#panes.map((pane) => this.#stage.readers[pane.name].committed.length);
+    if (!isCut) this.#forgetting = setTimeout(() => this.#forget(), NOTE_MS);
+    this.#sayWhatHappened();
   }
 
-  #clearNotes(): void {
-    for (const pane of this.#panes) pane.note("");
+  #forget(): void {
+    this.#resumedAt = null;
+    this.#sayWhatHappened();
   }
 
   #killed(): void {
     this.#killedAt = performance.now();
-    this.#levers.say("The engine is dead. Committed text stands; another engine is being started.");
-    if (this.#live !== null) for (const pane of this.#panes) pane.note("Engine killed, another one starts");
+    this.#restartMs = null;
     clearTimeout(this.#watching);
     this.#setHealth("restarting");
+    this.#sayWhatHappened();
     void this.#watch();
+  }
+
+  /** Over the panes and beside the levers; a cut and a kill may overlap, and neither hides the other. */
+  #sayWhatHappened(): void {
+    const isDead = this.#killedAt !== null;
+    for (const [index, pane] of this.#panes.entries()) {
+      pane.root.dataset["state"] = this.#isCut ? "cut" : "";
+      if (this.#isCut) pane.note("Connection cut");
+      else if (this.#resumedAt !== null) {
+        pane.note(`Resumed at character ${this.#resumedAt[index]}: nothing lost, nothing twice`);
+      } else pane.note(isDead && this.#live !== null ? "Engine killed, another one starts" : "");
+    }
+    const words: string[] = [];
+    if (this.#isCut) words.push("Your connection is cut; the engine writes on, see its checks.");
+    if (isDead) words.push("The engine is dead. Committed text stands; another engine is being started.");
+    else if (this.#restartMs !== null) {
+      const goesOn = this.#live === null ? "" : " The text goes on where it was.";
+      words.push(`Another engine runs after ${seconds(this.#restartMs)}.${goesOn}`);
+    }
+    this.#levers.say(words.join(" "));
+    this.#wake();
   }
 
   #watching: ReturnType<typeof setTimeout> | undefined;
@@ -333,19 +375,19 @@ class Playground {
     }
     this.#isLocked = false;
     at("#key-form").hidden = true;
+    // What failed for want of an engine can be asked again.
+    if (this.#failure?.retryable) this.#tell(null);
     if (this.#killedAt === null) return;
-    const took = performance.now() - this.#killedAt;
+    this.#restartMs = performance.now() - this.#killedAt;
     this.#killedAt = null;
-    this.#clearNotes();
-    const goesOn = this.#live === null ? "" : " The text goes on where it was.";
-    this.#levers.say(`Another engine runs after ${seconds(took)}.${goesOn}`);
+    this.#sayWhatHappened();
   }
 
   /** Asks for a key, where that is what is missing; what else went wrong shows in the health. */
   #refused(error: unknown): void {
     if (!(error instanceof LockedError)) return;
     this.#isLocked = true;
-    at("#key-label").textContent = hasKey() ? "This key is not taken. Another one:" : "This gateway asks for a key:";
+    at("#key-label").textContent = key() !== null ? "This key is not taken. Another one:" : "This gateway asks for a key:";
     at("#key-form").hidden = false;
   }
 
@@ -364,6 +406,7 @@ class Playground {
   }
 
   #tell(failure: WetinkError | null): void {
+    this.#failure = failure;
     const box = at("#refusal");
     box.hidden = failure === null;
     box.textContent = failure === null ? "" : `${failure.message} (${failure.code})`;
@@ -371,29 +414,6 @@ class Playground {
 
   #caption(...words: (string | HTMLElement)[]): void {
     at("#caption").replaceChildren(...words);
-  }
-
-  get #question(): Question {
-    return this.#recording?.question ?? this.#form.question;
-  }
-
-  #share(): void {
-    at("#share-link").addEventListener("click", () => {
-      const link = linkOf(this.#question, location.href);
-      history.replaceState(null, "", link);
-      void copy(link);
-    });
-    for (const button of document.querySelectorAll<HTMLElement>("[data-copy]")) {
-      const language = button.dataset["copy"] as Language;
-      button.addEventListener("click", () => void copy(snippet(language, this.#question, location.origin)));
-    }
-    at("#share-file").addEventListener("click", () => {
-      if (this.#recording !== null) save(encodeRecording(this.#recording));
-    });
-    at<HTMLInputElement>("#open-file").addEventListener("change", ({ target }) => {
-      const [file] = (target as HTMLInputElement).files ?? [];
-      if (file !== undefined) void this.#openFile(file);
-    });
   }
 
   async #openFile(file: File): Promise<void> {
@@ -407,36 +427,6 @@ class Playground {
       this.#tell(Object.assign(error as WetinkError, { code: file.name }));
     }
   }
-}
-
-function factsOf(stage: Stage, name: (typeof PANES)[number]): Fact[] {
-  const reader = stage.readers[name];
-  if (reader.firstVisible === null) return [["first text", "–"]];
-  const facts: Fact[] = [];
-  const ahead = name === "hold" ? 0 : lead(reader, stage.readers.hold);
-  // The first word is the model's own, there is no guess yet: retract has it when hold has it.
-  if (ahead < FELT_MS) facts.push(["first text", seconds(reader.firstVisible)]);
-  if (Math.abs(ahead) >= FELT_MS) {
-    facts.push([ahead > 0 ? "ahead of hold" : "behind hold", seconds(Math.abs(ahead))]);
-  }
-  facts.push(
-    reader.erased === 0 ? ["taken back", "nothing"] : ["taken back", `${reader.erased} letters`, true],
-  );
-  return facts;
-}
-
-async function copy(text: string): Promise<void> {
-  await navigator.clipboard.writeText(text);
-  at("#copied").textContent = "Copied";
-  setTimeout(() => (at("#copied").textContent = ""), NOTE_MS);
-}
-
-function save(text: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  link.download = "wetink-recording.json";
-  link.click();
-  URL.revokeObjectURL(link.href);
 }
 
 void new Playground().begin();

@@ -5,11 +5,14 @@ import type { HttpOptions, StreamOptions } from "../options.js";
 import type { OffsetUnit } from "../protocol/units.js";
 import type { Stream } from "../stream.js";
 import { OneByOne, refusal } from "./http.js";
+import { streamTicket } from "./tickets.js";
 
 export interface EventSourceOptions
   extends StreamOptions,
     Pick<HttpOptions, "retry" | "fetch"> {
-  /** Asked before each connection, and sent as `?ticket=`: an `EventSource` has no headers. */
+  /** API key. An `EventSource` has no headers: before each connection it is exchanged for a ticket. */
+  readonly key?: string;
+  /** Where somebody else holds the key: asked for a ticket before each connection. */
   readonly ticket?: () => Promise<string>;
   /** Default: the platform's. */
   readonly EventSource?: typeof EventSource;
@@ -45,9 +48,8 @@ class EventSourceTransport extends OneByOne {
   }
 
   override async cancel(): Promise<void> {
-    const url = await this.#address();
-    url.pathname = url.pathname.replace(/\/events$/, "");
-    const response = await this.fetch(url, { method: "DELETE" });
+    const url = new URL(this.#url.pathname.replace(/\/events$/, ""), this.#url);
+    const response = await this.fetch(url, { method: "DELETE", headers: this.headers });
     if (!response.ok) throw await refusal(response);
   }
 
@@ -77,9 +79,15 @@ class EventSourceTransport extends OneByOne {
     const url = new URL(this.#url);
     const { cursor } = this.stream;
     if (cursor !== null) url.searchParams.set("cursor", cursor);
-    const ticket = await this.#choices.ticket?.();
+    const ticket = await this.#ticket();
     if (ticket !== undefined) url.searchParams.set("ticket", ticket);
     return url;
+  }
+
+  async #ticket(): Promise<string | undefined> {
+    const { key, ticket } = this.#choices;
+    if (ticket !== undefined || key === undefined) return ticket?.();
+    return streamTicket(this.#url, key, this.fetch);
   }
 
   /** Until the connection ends; false where it was refused. */

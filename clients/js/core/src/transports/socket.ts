@@ -2,20 +2,22 @@
 
 import { Backoff, wait } from "../backoff.js";
 import { LiveStream, type Source } from "../live-stream.js";
-import type { AttachOptions, Retry, StreamOptions } from "../options.js";
+import type { AttachOptions, HttpOptions, Retry, StreamOptions } from "../options.js";
 import { WetinkError } from "../protocol/errors.js";
 import { decodeEvent, type ServerEvent } from "../protocol/events.js";
 import type { GenerationRequest } from "../requests.js";
 import type { Stream } from "../stream.js";
 import type { Transport } from "../transport.js";
 import { endpoint, lost, SILENCE_MS } from "./http.js";
+import { socketTicket } from "./tickets.js";
 
 /** `idle`: the connection ended with nothing to read; the next stream opens another. */
 export type ConnectionState = "connecting" | "open" | "waiting" | "idle" | "closed";
 
-export interface ConnectOptions {
-  readonly retry?: Retry;
-  /** Asked before each connection, and sent as `?ticket=`: a page cannot send headers. */
+export interface ConnectOptions extends Pick<HttpOptions, "retry" | "fetch"> {
+  /** API key. No browser lets a WebSocket send it: before each connection it is exchanged for a ticket. */
+  readonly key?: string;
+  /** Where somebody else holds the key: asked for a ticket before each connection. */
   readonly ticket?: () => Promise<string>;
   /** Makes the socket; default: the platform's `WebSocket`. Node.js 20 has none, `ws` will do. */
   readonly socket?: (url: string, protocols: string[]) => Socket;
@@ -140,13 +142,14 @@ export class Connection {
     url.protocol = url.protocol.replace("http", "ws");
     let socket: Socket;
     try {
-      const ticket = await this.#options.ticket?.();
+      const ticket = await this.#ticket();
       if (ticket !== undefined) url.searchParams.set("ticket", ticket);
       if (this.#state === "closed") return;
       const make = this.#options.socket ?? ((to, protocols) => new WebSocket(to, protocols));
       socket = make(url.href, [PROTOCOL]);
     } catch (thrown) {
-      this.#retry(lost("no ticket, or no WebSocket", thrown));
+      if (thrown instanceof WetinkError && !thrown.retryable) this.#giveUp(thrown);
+      else this.#retry(lost("no ticket, or no WebSocket", thrown));
       return;
     }
     this.#socket = socket;
@@ -160,6 +163,12 @@ export class Connection {
     socket.addEventListener("close", () => this.#lose(socket));
     // A `close` follows; unheard, an error would end a Node.js process.
     socket.addEventListener("error", () => {});
+  }
+
+  async #ticket(): Promise<string | undefined> {
+    const { key, ticket, fetch } = this.#options;
+    if (ticket !== undefined || key === undefined) return ticket?.();
+    return socketTicket(this.#url, key, fetch);
   }
 
   #receive(socket: Socket, data: unknown): void {
@@ -203,16 +212,22 @@ export class Connection {
     this.#byRef.clear();
     for (const attached of this.#attached) attached.interrupted(error);
     const ms = this.#backoff.next(null);
-    if (ms === null) for (const { stream } of this.#attached) stream.fail(error);
     if (ms === null || this.#attached.size === 0) {
-      this.#backoff.reset();
-      this.#become("idle");
+      this.#giveUp(error);
       return;
     }
     this.#become("waiting");
     void wait(ms, this.#closing.signal).then(() => {
       if (this.#state === "waiting") void this.#dial();
     });
+  }
+
+  /** Until another stream asks for a connection. */
+  #giveUp(error: WetinkError): void {
+    if (this.#state === "closed") return;
+    for (const { stream } of this.#attached) stream.fail(error);
+    this.#backoff.reset();
+    this.#become("idle");
   }
 
   #hangUp(): void {

@@ -1,8 +1,11 @@
 /** Tickets: asked before every connection, for one that was lost as well. */
 
-import { expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { WebSocket } from "ws";
 
 import { connect, eventSource, type Socket } from "../../src/index.js";
+import { Gateway } from "../../../testing/gateway.js";
+import { MIXED, MIXED_TEXT } from "../../../testing/traces.js";
 import { ScriptedServer } from "../protocol/scripted-server.js";
 
 const RETRY = { firstMs: 0, longestMs: 0 };
@@ -99,4 +102,35 @@ test("a WebSocket comes back with a new ticket, until it is given up", async () 
   ]);
   expect(connection.state).toBe("idle");
   connection.close();
+});
+
+describe("a gateway that asks for a key", () => {
+  let gateway: Gateway;
+  let key: string;
+
+  beforeAll(async () => {
+    gateway = await Gateway.start({ mixed: MIXED }, { keyed: true });
+    key = gateway.key ?? "";
+  });
+  afterAll(() => gateway.stop());
+
+  const options = { retry: RETRY, socket: (url: string, protocols: string[]) => new WebSocket(url, protocols) as Socket };
+
+  test("lets whoever has it open a WebSocket, again and again", async () => {
+    const connection = connect(gateway.url, { key, ...options });
+    const first = connection.start({ model: "mixed", prompt: "hi" });
+    expect(await first.finished).toMatchObject({ text: MIXED_TEXT, digest: "match" });
+    connection.reconnect();
+    const second = connection.start({ model: "mixed", prompt: "hi" });
+    expect(await second.finished).toMatchObject({ text: MIXED_TEXT, digest: "match" });
+    connection.close();
+  });
+
+  test("refuses a wrong key at once", async () => {
+    const connection = connect(gateway.url, { key: "wetink_nobody_nothing", ...options });
+    const reading = connection.start({ model: "mixed", prompt: "hi" });
+    await expect(reading.finished).rejects.toMatchObject({ code: "unauthorized", status: 401, retryable: false });
+    expect(connection.state).toBe("idle");
+    connection.close();
+  });
 });

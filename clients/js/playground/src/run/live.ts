@@ -1,4 +1,7 @@
-/** One generation, read as four readers would, each over a connection of its own. */
+/**
+ * One generation, read as four readers would. A connection reads a stream once, so each has its own;
+ * the engine's goes on while those of the panes are cut.
+ */
 
 import { connect, type Connection, type GenerationRequest, type Stream, type WetinkError } from "wetink";
 import { type Entry, PANES, type Question, type Reading, type Recording } from "./recording.js";
@@ -36,8 +39,8 @@ export function requestOf(question: Question, reading: Reading = "hold"): Genera
 export interface LiveOptions {
   readonly question: Question;
   readonly verifyDelay: number | null;
-  /** What the URLs of its WebSockets end with. */
-  readonly socketQuery: string;
+  /** Null where the gateway asks for none. */
+  readonly key: string | null;
   /** Something is to be shown. */
   readonly onChange: () => void;
   readonly onEnd: (failure: WetinkError | null) => void;
@@ -100,11 +103,13 @@ export class Live {
   }
 
   #connect(reading: Reading): Connection {
+    const { key } = this.#options;
     const connection = connect("", {
       retry: RETRY,
+      ...(key !== null && { key }),
       socket: (url, protocols) => {
         if (this.#isCut && reading !== "engine") throw new Error("the connection is cut");
-        return new WebSocket(url + this.#options.socketQuery, protocols);
+        return new WebSocket(url, protocols);
       },
     });
     this.#connections.push(connection);

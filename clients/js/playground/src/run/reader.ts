@@ -14,7 +14,8 @@ export class Reader {
 
   /** Committed text of all parts. */
   get committed(): string {
-    return this.receiver.parts.map((part) => part.committed).join("");
+    const { parts } = this.receiver;
+    return parts.length === 1 ? (parts[0]?.committed ?? "") : parts.map((part) => part.committed).join("");
   }
 
   get tail(): string {

@@ -1,5 +1,6 @@
 /**
  * Paints one reading: committed text is appended and never touched again, only the tail is replaced.
+ * Each line of the text is a block of its own, so that a long answer is not laid out again at every word.
  *
  * What was on show and is taken back stands above its place for a moment, struck through, as a
  * corrector would: the line itself never moves. What came and went between two frames is not shown.
@@ -8,11 +9,18 @@
 import type { PaneName } from "../run/recording.js";
 import type { Reader } from "../run/reader.js";
 import { at, element } from "./page.js";
+import { Fences } from "./fences.js";
 
 /** How committed text arrives that was not on show before. */
 const ARRIVES = { hold: "comes", retract: "comes", chunk: "lit" } as const;
 /** A reader this close to the end wants to see what comes. */
 const NEAR_END_PX = 48;
+
+interface Piece {
+  readonly node: Text;
+  /** Where it begins in the committed text. */
+  readonly start: number;
+}
 
 export class Pane {
   readonly name: PaneName;
@@ -21,8 +29,12 @@ export class Pane {
   readonly #note: HTMLElement;
   readonly #wet = element("span", "wet");
   readonly #caret = element("span", "caret");
-  /** Where the text of each piece begins. */
+  /** The line that is being written: what is committed of it, then tail and caret. */
+  #line = element("div", "line");
+  /** Committed text as it stands in the page, in order. */
+  #pieces: Piece[] = [];
   readonly #starts = new WeakMap<Node, number>();
+  #fences = new Fences();
   #length = 0;
   #tail = "";
   /** One at a time: two would stand in each other's way. */
@@ -35,12 +47,18 @@ export class Pane {
     this.#note = at(".note", this.root);
     this.#wet.setAttribute("aria-hidden", "true");
     this.#caret.setAttribute("aria-hidden", "true");
+    const shade = (): void => void this.root.classList.toggle("scrolled", this.text.scrollTop > 0);
+    this.text.addEventListener("scroll", shade, { passive: true });
     this.reset();
   }
 
   reset(): void {
-    this.text.replaceChildren(this.#wet, this.#caret);
+    this.text.replaceChildren();
+    this.#pieces = [];
+    this.#beginLine(false);
     this.#wet.textContent = "";
+    this.#wet.classList.remove("code");
+    this.#fences = new Fences();
     this.#length = 0;
     this.#tail = "";
     this.root.dataset["state"] = "";
@@ -51,6 +69,10 @@ export class Pane {
   note(words: string): void {
     this.#note.textContent = words;
     this.#note.hidden = words === "";
+  }
+
+  get isOverflowing(): boolean {
+    return this.text.scrollHeight > this.text.clientHeight;
   }
 
   /** `isLive`: more is to come. */
@@ -66,6 +88,7 @@ export class Pane {
       if (gone !== "" && !isInTail) this.#strike(gone, this.#wet);
       this.#append(fresh.slice(kept), ARRIVES[this.name]);
       this.#wet.textContent = tail;
+      this.#wet.classList.toggle("code", this.#fences.isInside);
       this.#tail = tail;
       if (gone !== "" && isInTail) this.#strike(gone, this.#caret);
       if (isAtEnd) this.text.scrollTop = this.text.scrollHeight;
@@ -86,29 +109,43 @@ export class Pane {
   rangeOf(start: number, end: number): Range | null {
     if (end > this.#length || end <= start) return null;
     const range = document.createRange();
-    let isOpen = false;
-    for (const { firstChild: node } of this.text.children) {
-      const from = node === null ? undefined : this.#starts.get(node);
-      if (node === null || from === undefined) continue;
-      const length = node.textContent?.length ?? 0;
-      if (!isOpen && start < from + length) {
-        range.setStart(node, start - from);
-        isOpen = true;
-      }
-      if (isOpen && end <= from + length) {
-        range.setEnd(node, end - from);
-        return range;
-      }
+    const [first, last] = [this.#pieceAt(start), this.#pieceAt(end - 1)];
+    if (first === undefined || last === undefined) return null;
+    range.setStart(first.node, start - first.start);
+    range.setEnd(last.node, end - last.start);
+    return range;
+  }
+
+  /** By bisection: there are thousands of them in a long answer. */
+  #pieceAt(offset: number): Piece | undefined {
+    let [low, high] = [0, this.#pieces.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#pieces[middle]?.start ?? 0) <= offset) low = middle + 1;
+      else high = middle;
     }
-    return null;
+    return this.#pieces[low - 1];
+  }
+
+  #beginLine(isCode: boolean): void {
+    this.#line = element("div", isCode ? "line listing" : "line");
+    this.#line.append(this.#wet, this.#caret);
+    this.text.append(this.#line);
   }
 
   #append(text: string, className: string): void {
-    if (text === "") return;
-    const piece = element("span", className, text);
-    if (piece.firstChild !== null) this.#starts.set(piece.firstChild, this.#length);
-    this.#length += text.length;
-    this.text.insertBefore(piece, this.#wet);
+    for (const run of this.#fences.split(text)) {
+      for (const line of run.text.split(/(?<=\n)/)) {
+        const piece = element("span", run.isCode ? `${className} code` : className);
+        const node = document.createTextNode(line);
+        piece.append(node);
+        this.#starts.set(node, this.#length);
+        this.#pieces.push({ node, start: this.#length });
+        this.#length += line.length;
+        this.#line.insertBefore(piece, this.#wet);
+        if (line.endsWith("\n")) this.#beginLine(run.isCode);
+      }
+    }
   }
 
   #strike(gone: string, before: Node): void {
@@ -120,7 +157,7 @@ export class Pane {
     words.addEventListener("animationend", () => ghost.remove());
     this.#ghost?.remove();
     this.#ghost = ghost;
-    this.text.insertBefore(ghost, before);
+    this.#line.insertBefore(ghost, before);
     const over = ghost.offsetLeft + words.offsetWidth - (this.text.clientWidth - 8);
     if (over > 0) words.style.left = `${-Math.min(over, ghost.offsetLeft - 8)}px`;
   }

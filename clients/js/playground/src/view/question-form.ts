@@ -44,16 +44,20 @@ export class QuestionForm {
   };
 
   constructor(onRun: () => void, onStop: () => void) {
+    // Who asks nothing is shown what it is about.
+    const ask = (): void => {
+      if (this.#prompt.value.trim() === "") this.#prompt.value = EXAMPLES[0][1];
+      onRun();
+    };
     at<HTMLFormElement>("#form").addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.#run.dataset["does"] === "stop") onStop();
-      else if (this.#prompt.value.trim() === "") this.#prompt.focus();
-      else onRun();
+      else ask();
     });
     this.#prompt.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
-      if (this.#prompt.value.trim() !== "") onRun();
+      ask();
     });
     at("#examples").append(
       ...EXAMPLES.map(([name, example]) => {
@@ -142,15 +146,27 @@ export class QuestionForm {
     const budget = BUDGETS[Number(this.#budget.value)] ?? 1;
     const text = budget === 1 ? "none: every guess is shown" : `${Math.round(100 * budget)} %`;
     at("#budget-text").textContent = text;
+    at("#budget-chip").textContent = budget === 1 ? "no budget" : `budget ${text}`;
     this.#budget.setAttribute("aria-valuetext", text);
   }
 
   #foldSettings(): void {
-    const button = at<HTMLButtonElement>("#settings-button");
-    button.addEventListener("click", () => {
-      const isOpen = button.getAttribute("aria-expanded") !== "true";
+    const [button, settings] = [at<HTMLButtonElement>("#settings-button"), at("#settings")];
+    const open = (isOpen: boolean): void => {
       button.setAttribute("aria-expanded", String(isOpen));
-      at("#settings").hidden = !isOpen;
+      settings.hidden = !isOpen;
+    };
+    button.addEventListener("click", () => open(settings.hidden !== false));
+    for (const each of [button, settings]) {
+      each.addEventListener("keydown", ({ key }) => {
+        if (key !== "Escape" || settings.hidden !== false) return;
+        open(false);
+        button.focus();
+      });
+    }
+    at("#budget-chip").addEventListener("click", () => {
+      open(true);
+      this.#budget.focus();
     });
   }
 }

@@ -79,7 +79,7 @@ export class TokenView {
   #words(origin: Origin): string[] {
     const { draft, verifiedAt, instead } = origin;
     if (draft === null) {
-      const own = `Written by the large model at ${seconds(verifiedAt)}.`;
+      const own = `Written by the model itself at ${seconds(verifiedAt)}.`;
       return instead === null ? [own] : [own, `The guess was “${instead.trim()}”.`];
     }
     const sure = draft.confidence === null ? "" : `, ${percent(draft.confidence)} sure`;

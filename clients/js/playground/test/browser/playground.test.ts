@@ -20,6 +20,15 @@ function fox(afterMs: number): Trace {
   return [...steps, { event: "finished", reason: "stop" }];
 }
 
+/** Code between paragraphs, three times what a pane holds. */
+const LISTING = "```python\nprint(1)\n```\n";
+function essay(): { trace: Trace; text: string } {
+  const paragraphs = Array.from({ length: 12 }, (_, n) => `Paragraph ${n} says little, and says it slowly.\n${LISTING}`);
+  const steps = paragraphs.map((text) => ({ after_ms: 20, event: "verified", text, tokens: [{ id: 1, n: text.length }] }));
+  return { trace: [...steps, { event: "finished", reason: "stop" }], text: paragraphs.join("") };
+}
+const ESSAY = essay();
+
 let gateway: Gateway;
 let browser: Browser;
 let page: Page;
@@ -28,7 +37,7 @@ let complaints: string[];
 
 beforeAll(async () => {
   [gateway, browser] = await Promise.all([
-    Gateway.start({ fox: fox(20), slow: fox(250) }),
+    Gateway.start({ fox: fox(20), slow: fox(250), essay: ESSAY.trace }),
     launch(),
   ]);
 });
@@ -53,7 +62,7 @@ async function open(question: Record<string, string> | null, options: BrowserCon
 
 async function textOf(pane: string): Promise<string> {
   return page.locator(`#pane-${pane} .text`).evaluate((text) =>
-    [...text.querySelectorAll(":scope > span:not(.ghost)")].map((span) => span.textContent).join(""),
+    [...text.querySelectorAll(".line > span:not(.ghost)")].map((span) => span.textContent).join(""),
   );
 }
 
@@ -171,7 +180,7 @@ test("visitor is offered a run again that was too fast to see", async () => {
 test("visitor learns of a word who wrote it, by pointer and by keyboard", async () => {
   await open({ prompt: "?", model: "fox" });
   await run();
-  const first = await page.locator("#pane-hold .text > span").first().boundingBox();
+  const first = await page.locator("#pane-hold .line > span").first().boundingBox();
   await page.mouse.move((first?.x ?? 0) + 8, (first?.y ?? 0) + 10);
   await page.waitForSelector("#tip:not([hidden])");
   expect(await page.textContent("#tip")).toMatch(/“The”Guessed by the drafter .*, 90 % sure.*right/);
@@ -220,6 +229,8 @@ test("page fits a phone without scrolling sideways, and hides what is no demonst
   await open({ prompt: "What does the fox do?", model: "fox" }, { viewport: { width: 390, height: 844 }, hasTouch: true });
   await run();
   expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+  const right = (await page.locator("#examples button").last().boundingBox()) ?? { x: 0, width: 1000 };
+  expect(right.x + right.width).toBeLessThan(390);
   expect(await page.isHidden("#kill")).toBe(true);
   expect(await page.isHidden("#delay")).toBe(true);
 });
@@ -261,4 +272,52 @@ test("visitor of a gateway with keys is asked for one, and reads with it", async
   } finally {
     await own.stop();
   }
+});
+
+test("visitor who asks nothing is shown the first example", async () => {
+  await open(null);
+  await page.click("#run");
+  await page.waitForSelector("#verdict:not([hidden])");
+  expect(await page.inputValue("#prompt")).toContain("the smell of rain");
+  expect(await textOf("hold")).toBe(ESSAY.text); // of the first model
+});
+
+test("visitor closes the settings with Escape, and stays at their button", async () => {
+  await open({ prompt: "?", model: "fox" });
+  await page.click("#budget-chip");
+  expect(await page.evaluate(() => document.activeElement?.id)).toBe("budget");
+  await page.keyboard.press("ArrowLeft");
+  expect(await page.textContent("#budget-chip")).toBe("budget 50 %");
+  await page.keyboard.press("Escape");
+  expect(await page.isHidden("#settings")).toBe(true);
+  expect(await page.evaluate(() => document.activeElement?.id)).toBe("settings-button");
+});
+
+test("visitor reads code in a fixed pitch, follows a long answer, and unfolds it", async () => {
+  await open({ prompt: "?", model: "essay" });
+  await run();
+  for (const pane of PANES) expect(await textOf(pane)).toBe(ESSAY.text);
+  const code = await page.locator("#pane-retract .code").allTextContents();
+  expect(code.join("")).toBe(LISTING.trimEnd().repeat(12));
+  const font = (selector: string): Promise<string> =>
+    page.locator(selector).first().evaluate((element) => getComputedStyle(element).fontFamily);
+  expect(await font("#pane-retract .code")).toContain("mono");
+  expect(await font("#pane-retract .line > span")).not.toContain("mono");
+  const left = (): Promise<number> =>
+    page.locator("#pane-hold .text").evaluate((text) => text.scrollHeight - text.clientHeight - text.scrollTop);
+  expect(await left()).toBeLessThan(2);
+  await page.click("#verdict button");
+  const hidden = await page.locator("#pane-hold .text").evaluate((text) => text.scrollHeight - text.clientHeight);
+  expect(hidden).toBe(0);
+});
+
+test("visitor who copies an answer gets its lines as they are", async () => {
+  await open({ prompt: "?", model: "essay" });
+  await run();
+  const copied = await page.evaluate(() => {
+    const text = document.querySelector("#pane-hold .text");
+    if (text !== null) getSelection()?.selectAllChildren(text);
+    return getSelection()?.toString();
+  });
+  expect(copied?.trimEnd()).toBe(ESSAY.text.trimEnd());
 });
