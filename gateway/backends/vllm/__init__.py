@@ -1,0 +1,2 @@
+"""An upstream vLLM whose own speculation is visible: its HTTP stream, joined with what its plugin
+(`integrations/vllm`) publishes."""

@@ -1,0 +1,126 @@
+"""What of the scheduler's steps is published: states of the requests that a reader asked to see.
+
+Knows vLLM's requests by the few attributes it reads, and imports nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wetink_vllm.acceptance import Acceptance
+from wetink_vllm.messages import joined_id
+from wetink_vllm.publisher import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from wetink_vllm.publisher import Publisher
+
+
+class _Counts(NamedTuple):
+    drafted: int = 0
+    accepted: int = 0
+    steps: int = 0
+
+
+class Watch:
+    """Runs in the engine's loop: nothing here waits, decodes or copies a text."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._acceptance = Acceptance()
+        self._counts: dict[str, _Counts] = {}
+
+    def judged(
+        self,
+        requests: Mapping[str, Any],
+        scheduled: Mapping[str, list[int]],
+        lengths: Mapping[str, int],
+    ) -> None:
+        """A step verified drafts. `requests`: those that took part, by vLLM's id, with the step's
+        tokens appended; `scheduled`: the drafts that were verified; `lengths`: how many output
+        tokens each request had before.
+        """
+        states: list[State] = []
+        for request_id, request in requests.items():
+            new = len(request.output_token_ids) - lengths[request_id]
+            if new <= 0:
+                continue  # part of a prompt was read
+            drafted = sum(token >= 0 for token in scheduled.get(request_id, ()))
+            accepted = min(drafted, new - 1)
+            # A request that has ended may have been cut behind what was accepted.
+            if drafted and not request.is_finished():
+                self._acceptance.observe(drafted, accepted)
+            name = joined_id(request_id)
+            if name is None:
+                continue
+            before = self._counts.get(request_id, _Counts())
+            counts = _Counts(
+                before.drafted + drafted, before.accepted + accepted, before.steps + 1
+            )
+            self._counts[request_id] = counts
+            states.append(self._state(name, request, (), counts))
+            if request.is_finished():
+                del self._counts[request_id]
+        if states:
+            self._publisher.put(states)
+
+    def drafted(self, requests: Iterable[Any]) -> None:
+        """They have new drafts, for the next step."""
+        states: list[State] = []
+        for request in requests:
+            name = joined_id(request.request_id)
+            draft = _shown(request) if name is not None else ()
+            if name is not None and draft:
+                counts = self._counts.get(request.request_id, _Counts())
+                states.append(self._state(name, request, draft, counts))
+        if states:
+            self._publisher.put(states)
+
+    def ended(self, request_ids: Iterable[str]) -> None:
+        """They were given up from outside; their readers know that from their own streams."""
+        for request_id in request_ids:
+            self._counts.pop(request_id, None)
+
+    def _state(
+        self, name: str, request: Any, draft: tuple[int, ...], counts: _Counts
+    ) -> State:
+        params = request.sampling_params
+        verified = len(request.output_token_ids)
+        if _ended_by_token(request) and not params.include_stop_str_in_output:
+            verified -= 1  # vLLM gives the token that ends a text no text either
+        return State(
+            name=name,
+            generation=request,
+            verified=verified,
+            draft=draft,
+            skip_special_tokens=params.skip_special_tokens,
+            confidences=tuple(self._acceptance.chance(place) for place in range(len(draft))),
+            drafted=counts.drafted,
+            accepted=counts.accepted,
+            steps=counts.steps,
+        )
+
+
+def _shown(request: Any) -> tuple[int, ...]:
+    """The draft up to a placeholder, or to a token that would end the text."""
+    ends = _ending_tokens(request.sampling_params)
+    shown: list[int] = []
+    for token in request.spec_token_ids:
+        if token < 0 or token in ends:
+            break
+        shown.append(token)
+    return tuple(shown)
+
+
+def _ended_by_token(request: Any) -> bool:
+    output = request.output_token_ids
+    return (
+        request.is_finished()
+        and len(output) > 0
+        and output[-1] in _ending_tokens(request.sampling_params)
+    )
+
+
+def _ending_tokens(params: Any) -> set[int]:
+    return {params.eos_token_id, *(params.stop_token_ids or ())}
