@@ -109,6 +109,36 @@ class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
     sentinel_mismatches: int
 
 
+class ServerState(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of an upstream, as of now."""
+
+    url: str
+    condition: str
+    """"up"; "resting" (asked to be left alone); "down"; "probed" (was down, one request tries it).
+    """
+    outstanding: int
+    """Requests under way."""
+    requests: int
+    failures: dict[str, int]
+    """By code, since the start."""
+    last_failure: str | None
+    tried_in_s: float
+    """Seconds until it is asked again."""
+
+
+class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream, as of now."""
+
+    name: str
+    dialect: str
+    models: list[str]
+    priority: int
+    weight: float
+    continued: dict[str, int]
+    """How streams went on whose server was lost, since the start."""
+    servers: list[ServerState]
+
+
 class Backend(Protocol):
     """A source of tokens. All methods run on the event loop."""
 
@@ -157,6 +187,13 @@ class Backend(Protocol):
     def want_drafts(self, stream: str, wanted: bool) -> None:
         """Whether anyone shows tentative text; a backend may then stop sending `Drafted`."""
         ...
+
+
+@runtime_checkable
+class HasUpstreams(Protocol):
+    """What a backend says that passes on other servers' text."""
+
+    def upstreams(self) -> list[UpstreamState]: ...
 
 
 @runtime_checkable
