@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import logging
 import shlex
 import shutil
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateway.backends.base import Backend
+    from gateway.backends.openai import OpenAIBackend
     from gateway.config import GatewayConfig
+    from gateway.config_upstreams import UpstreamConfig
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -171,10 +174,21 @@ def _backend(config: GatewayConfig) -> Backend:
     if not config.upstreams:
         assert own is not None
         return own
-    from gateway.backends.openai import OpenAIBackend
     from gateway.backends.routes import Routes
 
-    return Routes([OpenAIBackend(each) for each in config.upstreams], own)
+    return Routes([_upstream(each) for each in config.upstreams], own)
+
+
+def _upstream(config: UpstreamConfig) -> OpenAIBackend:
+    from gateway.backends.openai import OpenAIBackend
+
+    if not config.drafts:
+        return OpenAIBackend(config)
+    if importlib.util.find_spec("zmq") is None:
+        raise ConfigError("upstreams.drafts: needs pyzmq: pip install 'wetink[vllm]'")
+    from gateway.backends.vllm import VllmBackend
+
+    return VllmBackend(config)
 
 
 def _own_backend(config: GatewayConfig) -> Backend | None:

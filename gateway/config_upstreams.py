@@ -22,6 +22,7 @@ _Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 DialectName: TypeAlias = Literal["compatible", "openai", "vllm", "sglang", "llama.cpp", "wetink"]
 Continuation: TypeAlias = Literal["prefix", "repeat"]
 
+_ENDPOINT = re.compile(r"tcp://[^\s:/]+:[0-9]{1,5}|tcp://\[[0-9a-fA-F:.%]+\]:[0-9]{1,5}|ipc://\S+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
@@ -47,6 +48,9 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     dialect: DialectName | None = None
     """What it understands beyond OpenAI's API. None: told from its `/v1/models`; "compatible" where
     that tells nothing."""
+    drafts: list[str] = []
+    """Where vLLM's engines publish what they draft (`["tcp://127.0.0.1:5757"]`), each at an address
+    of its own. Needs `integrations/vllm` there and `pip install 'wetink[vllm]'` here."""
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
     """Of the upstreams that serve a model, those with the highest priority are asked; lower ones
     where these are down, overloaded, or fail before their first text."""
@@ -121,6 +125,12 @@ def _check(here: str, upstream: UpstreamConfig) -> None:
         )
     if upstream.key_variable is not None and upstream.key_file is not None:
         raise ConfigError(f"{here}.key_variable: give it or key_file, not both")
+    for endpoint in upstream.drafts:
+        if not _ENDPOINT.fullmatch(endpoint):
+            raise ConfigError(
+                f'{here}.drafts: {quoted(endpoint)} is no address, such as "tcp://127.0.0.1:5757" '
+                'or "ipc:///run/vllm-drafts"'
+            )
     if upstream.models is not None and not upstream.models:
         raise ConfigError(f"{here}.models: name at least one, or leave it out for all there are")
 

@@ -22,6 +22,7 @@ from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
     from gateway.backends.base import Sink
+    from gateway.backends.openai.requests import Asked
     from gateway.config_upstreams import UpstreamConfig
     from protocol.requests import GenerationRequest
 
@@ -119,16 +120,9 @@ class OpenAIBackend:
     ) -> Admission:
         """Returns when the upstream has begun to answer; before that its refusals are raised."""
         del want_drafts, tenant
-        assert request.model is not None and self._session is not None
-        asked = asked_of(
-            request,
-            self._dialect,
-            model=self._names[request.model],
-            context_length=self._models[request.model].context_length,
-            takes_seed=self.config.takes_seed,
-        )
+        assert self._session is not None
         generation = Generation(
-            asked,
+            self._asked(stream, request),
             self._dialect,
             sink,
             replicas=self._replicas,
@@ -175,6 +169,18 @@ class OpenAIBackend:
                 servers=self._replicas.states(),
             )
         ]
+
+    def _asked(self, stream: str, request: GenerationRequest) -> Asked:
+        """Raises RequestError where the upstream cannot be asked for it."""
+        del stream
+        assert request.model is not None
+        return asked_of(
+            request,
+            self._dialect,
+            model=self._names[request.model],
+            context_length=self._models[request.model].context_length,
+            takes_seed=self.config.takes_seed,
+        )
 
     async def _run(self, stream: str, generation: Generation) -> None:
         try:

@@ -114,6 +114,8 @@ class Exchange:
         """Raises UpstreamError, RequestError or BackendError."""
         replica = self.replica
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if asked.name is not None:
+            headers["X-Request-Id"] = asked.name
         try:
             async with asyncio.timeout(self._config.first_byte_s):
                 self._response = response = await session.post(

@@ -21,6 +21,8 @@ class Asked(NamedTuple):
 
     path: str
     body: Json
+    name: str | None = None
+    """By which the server is to know it (`X-Request-Id`)."""
 
     @property
     def is_chat(self) -> bool:

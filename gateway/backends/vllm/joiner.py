@@ -1,7 +1,7 @@
 """Two tellings of one text, joined: vLLM's HTTP stream, and what its plugin publishes. No I/O.
 
-What HTTP brings is committed, whatever the plugin says. What the plugin says *behind* that, verified
-or drafted, is the tail. Either may be ahead of the other, and updates of the plugin may be lost:
+What HTTP brings is committed, whatever the plugin says. What the plugin says *behind* that,
+verified or drafted, is the tail. Either may be ahead of the other, and updates may be lost:
 
     committed  H  ████████████████▒▒▒▒▒▒▒▒▒        (HTTP is ahead: what the draft said is compared)
     verified   V  ████████████████
@@ -11,10 +11,10 @@ or drafted, is the tail. Either may be ahead of the other, and updates of the pl
     verified   V  ████████████████████████         (the plugin is ahead)
     draft      D                          ░░░░     the tail is the end of V, and D
 
-An update says where its text begins, so a loss shows as a gap. The committed text closes it: until it
-has got there, nothing is shown that nobody knows to follow. Where the two tell different texts (a
-parser between vLLM's tokens and its HTTP stream, another engine under the same name), the plugin is
-not believed any more.
+An update says where its text begins, so a loss shows as a gap. The committed text closes it: until
+it has got there, nothing is shown that nobody knows to follow. Where the two tell different texts
+(a parser between vLLM's tokens and its HTTP stream, a request begun anew under the same name), the
+plugin is not believed any more.
 """
 
 from __future__ import annotations
@@ -91,12 +91,19 @@ class Joiner:
             self._beyond = update
             self._update = None
         elif update.at < heard:
-            self._disbelieve()  # something began anew under the same name
+            self.disbelieve()  # something began anew under the same name
             return
         else:
             self._untold += update.text
             self._update = update
         self._settle()
+
+    def disbelieve(self) -> None:
+        """From here on, only what HTTP brings counts."""
+        self._is_believed = False
+        self._unheard = self._untold = ""
+        self._beyond = self._update = None
+        self.tail = NOTHING
 
     @property
     def _heard(self) -> int:
@@ -105,7 +112,7 @@ class Joiner:
 
     def _hear_beyond(self, before: Update, update: Update) -> None:
         if update.at < before.at + len(before.text):
-            self._disbelieve()
+            self.disbelieve()
         elif update.at == before.at + len(before.text):
             self._beyond = msgspec.structs.replace(
                 update, at=before.at, text=before.text + update.text
@@ -125,7 +132,7 @@ class Joiner:
             if not self._compare():
                 return
         if max(len(self._unheard), len(self._untold)) > MOST_AHEAD:
-            self._disbelieve()
+            self.disbelieve()
             return
         self.tail = self._known()
 
@@ -133,7 +140,7 @@ class Joiner:
         """Whether the two told the same where both have told; that is forgotten."""
         both = min(len(self._unheard), len(self._untold))
         if self._unheard[:both] != self._untold[:both]:
-            self._disbelieve()
+            self.disbelieve()
             return False
         self._unheard, self._untold = self._unheard[both:], self._untold[both:]
         return True
@@ -156,12 +163,6 @@ class Joiner:
         """vLLM holds back what may begin a stop string, so that one is whole in the tail."""
         ends = [at for string in self._stop if (at := text.find(string)) >= 0]
         return text[: min(ends)] if ends else text
-
-    def _disbelieve(self) -> None:
-        self._is_believed = False
-        self._unheard = self._untold = ""
-        self._beyond = self._update = None
-        self.tail = NOTHING
 
 
 def _tokens_behind(update: Update, ahead: int) -> tuple[Token, ...]:

@@ -1,4 +1,4 @@
-"""How often drafted tokens are accepted, by their place in the draft: the confidence of the next."""
+"""How often drafted tokens are accepted, by place in the draft: the confidence of the next."""
 
 from __future__ import annotations
 

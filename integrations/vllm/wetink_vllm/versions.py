@@ -15,8 +15,8 @@ def warn_if_untried() -> None:
     version = installed()
     if version is not None and not is_tried(version):
         logger.warning(
-            "wetink: tried with vLLM %s, this is %s. Where its scheduler works differently, text is "
-            "the same, and drafts are not published",
+            "wetink: tried with vLLM %s, this is %s. Where its scheduler works differently, text "
+            "is the same, and drafts are not published",
             TRIED,
             version,
         )

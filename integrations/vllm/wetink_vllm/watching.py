@@ -55,9 +55,7 @@ class Watch:
             if name is None:
                 continue
             before = self._counts.get(request_id, _Counts())
-            counts = _Counts(
-                before.drafted + drafted, before.accepted + accepted, before.steps + 1
-            )
+            counts = _Counts(before.drafted + drafted, before.accepted + accepted, before.steps + 1)
             self._counts[request_id] = counts
             states.append(self._state(name, request, (), counts))
             if request.is_finished():
@@ -82,9 +80,7 @@ class Watch:
         for request_id in request_ids:
             self._counts.pop(request_id, None)
 
-    def _state(
-        self, name: str, request: Any, draft: tuple[int, ...], counts: _Counts
-    ) -> State:
+    def _state(self, name: str, request: Any, draft: tuple[int, ...], counts: _Counts) -> State:
         params = request.sampling_params
         verified = len(request.output_token_ids)
         if _ended_by_token(request) and not params.include_stop_str_in_output:
