@@ -103,7 +103,11 @@ class Publisher:
         self._socket = self._context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.SNDHWM, UNSENT_FRAMES)
         self._socket.setsockopt(zmq.LINGER, CLOSE_MS)
-        self._socket.bind(endpoint)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError:
+            self._context.destroy()
+            raise
         self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._run, name="wetink-publisher", daemon=True)
 
@@ -120,7 +124,8 @@ class Publisher:
         """Returns within `CLOSE_MS` and the time one frame takes."""
         self._closing = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._socket.close()
         self._context.term()
 

@@ -47,7 +47,7 @@ class PublishingScheduler(Scheduler):
     def __init__(self, vllm_config: VllmConfig, **arguments: Any) -> None:
         super().__init__(vllm_config=vllm_config, **arguments)
         self._publisher = _publisher(vllm_config)
-        self._watch = None if self._publisher is None else Watch(self._publisher)
+        self._watch = None if self._publisher is None else Watch(self._publisher.put)
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         took_part: dict[str, Any] = {}

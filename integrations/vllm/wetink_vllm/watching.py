@@ -12,9 +12,7 @@ from wetink_vllm.messages import joined_id
 from wetink_vllm.publisher import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from wetink_vllm.publisher import Publisher
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 class _Counts(NamedTuple):
@@ -26,8 +24,9 @@ class _Counts(NamedTuple):
 class Watch:
     """Runs in the engine's loop: nothing here waits, decodes or copies a text."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, put: Callable[[Sequence[State]], None]) -> None:
+        """`put`: the publisher's; returns at once."""
+        self._put = put
         self._acceptance = Acceptance()
         self._counts: dict[str, _Counts] = {}
 
@@ -61,7 +60,7 @@ class Watch:
             if request.is_finished():
                 del self._counts[request_id]
         if states:
-            self._publisher.put(states)
+            self._put(states)
 
     def drafted(self, requests: Iterable[Any]) -> None:
         """They have new drafts, for the next step."""
@@ -73,7 +72,7 @@ class Watch:
                 counts = self._counts.get(request.request_id, _Counts())
                 states.append(self._state(name, request, draft, counts))
         if states:
-            self._publisher.put(states)
+            self._put(states)
 
     def ended(self, request_ids: Iterable[str]) -> None:
         """They were given up from outside; their readers know that from their own streams."""
