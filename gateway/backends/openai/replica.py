@@ -40,13 +40,14 @@ class Replica:
     def __init__(self, upstream: str, url: str, config: UpstreamConfig) -> None:
         self.url = url
         self.address = urlsplit(url).netloc
-        """What it is called in messages."""
         self.health = Health(config)
         self.outstanding = 0
         self.requests = 0
         self.failures: Counter[str] = Counter()
         """By code."""
-        self._upstream = upstream
+        # What it is called in messages.
+        several = len(config.addresses) > 1
+        self._upstream = f"{upstream} ({self.address})" if several else upstream
         self._config = config
 
     async def models(self, session: aiohttp.ClientSession) -> bytes:
