@@ -83,7 +83,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """A request the backend has taken on."""
 
     prompt_tokens: int
+    """0: not known before its end."""
     seed: int | None
+    """None: the backend takes none, so the text cannot be had again."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ Its text is committed text: an upstream takes nothing back.
 from __future__ import annotations
 
 import codecs
+from typing import Any
 
 import msgspec
 
@@ -87,7 +88,7 @@ class _Usage(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
@@ -185,17 +186,15 @@ class Answer:
         except MALFORMED as error:
             raise Breach(f"it sent what is no chunk of an answer: {error}") from None
         if chunk.error is not None:
-            self._refused(bytes(chunk.error))
+            self._refused(chunk.error)
         if chunk.usage is not None:
             self._usage = chunk.usage
         for choice in chunk.choices:
             if choice.index == 0:
                 self._choice(choice, events)
 
-    def _refused(self, raw: bytes) -> None:
-        if raw == b"null":
-            return
-        detail = detail_in({"error": msgspec.json.decode(raw)})
+    def _refused(self, raw: object) -> None:
+        detail = detail_in({"error": raw})
         code = detail.code
         self.is_final = isinstance(code, int) and 400 <= code < 500 and code not in (408, 429)
         raise Breach(f"it failed in the middle: {cut_message(detail.message)}")

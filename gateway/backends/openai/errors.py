@@ -102,11 +102,10 @@ def refused(
             return RequestError(code, f"upstream {upstream} refuses this request{said}", param)
         case 401 | 402 | 403:
             # The gateway's own key: nothing that its user did, or could mend.
-            return UpstreamError(
-                f"upstream {upstream} does not let this gateway in (status {status})"
-            )
+            # Its words are not repeated: they may quote the key.
+            return BackendError(f"upstream {upstream} does not let this gateway in ({status})")
         case 404:
-            return UpstreamError(
+            return BackendError(
                 f"upstream {upstream} does not serve this (status 404){said}",
                 ErrorCode.ENGINE_FAILED,
             )

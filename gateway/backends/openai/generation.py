@@ -72,12 +72,10 @@ class Generation:
 
     def end_cancelled(self) -> None:
         """Nothing more is said of it but that."""
-        if not self._is_over:
-            self._tell(Finished(FinishReason.CANCELLED, self.counts))
+        self._tell(Finished(FinishReason.CANCELLED, self.counts))
 
     def give_up(self, code: ErrorCode, message: str, *, retryable: bool) -> None:
-        if not self._is_over:
-            self._tell(Failed(code, message, retryable))
+        self._tell(Failed(code, message, retryable))
 
     async def run(self) -> None:
         """To its end. Whoever cancels this ends the stream himself."""
@@ -94,11 +92,7 @@ class Generation:
 
     async def _read_on(self, exchange: Exchange) -> None:
         comparison: Comparison | None = None
-        while True:
-            error = await self._read(exchange, comparison)
-            if error is None:
-                return
-            exchange.fail(error)
+        while (error := await self._read(exchange, comparison)) is not None:
             if self._answer.is_final:
                 raise BackendError(error.message, ErrorCode.ENGINE_FAILED)
             asked, comparison = self._way_on(error)
@@ -108,26 +102,31 @@ class Generation:
     async def _read(
         self, exchange: Exchange, comparison: Comparison | None
     ) -> UpstreamError | None:
-        """Reads an answer; gives what it broke off with. Raises UpstreamError where what is said
-        again is not what was told.
+        """Reads an answer to its end; gives what it broke off with. Raises BackendError where what
+        is said again is not what was told.
         """
         answer = self._answer
+
+        def take(data: bytes) -> bool:
+            if not self._take(answer.feed(data), comparison):
+                return answer.failure is not None
+            return True
+
         broken: UpstreamError | None = None
         try:
-            async for data in exchange.pieces():
-                if self._take(answer.feed(data), comparison):
-                    exchange.done()
-                    return None
+            try:
+                await exchange.read(take)
+            except UpstreamError as error:
+                broken = error
+            if self._is_over or self._take(answer.end(), comparison):
                 exchange.succeed()
-                if answer.failure is not None:
-                    break
-        except UpstreamError as error:
-            broken = error
+                await exchange.drain()
+                return None
+            broken = broken or UpstreamError(f"upstream {self._config.title}: {answer.failure}")
+            exchange.fail(broken)
+            return broken
         finally:
             exchange.close()
-        if self._take(answer.end(), comparison):
-            return None
-        return broken or UpstreamError(f"upstream {self._config.title}: {answer.failure}")
 
     def _take(self, events: Sequence[BackendEvent], comparison: Comparison | None) -> bool:
         """Tells what is new; whether that was the end."""
@@ -135,10 +134,11 @@ class Generation:
             new = events if comparison is None else comparison.pass_on(events)
         except Mismatch as mismatch:
             self._continued["mismatch"] += 1
-            raise UpstreamError(
+            raise BackendError(
                 f"upstream {self._config.title} was lost in the middle of its text, and asked "
                 f"again, {mismatch}",
                 ErrorCode.ENGINE_FAILED,
+                retryable=True,
             ) from None
         for event in new:
             if isinstance(event, Finished):
@@ -162,9 +162,10 @@ class Generation:
             way = way_on(config.continuation, self._asked, self._dialect, self._told, tokens)
         if way is None:
             self._continued["impossible"] += 1
-            raise UpstreamError(
+            raise BackendError(
                 f"{error.message}; its text so far stands, and could not be continued",
                 ErrorCode.ENGINE_FAILED,
+                retryable=True,
             )
         self._continuations -= 1
         asked, comparison = way
@@ -195,6 +196,8 @@ class Generation:
                 await asyncio.sleep(wait_s)
 
     def _tell(self, event: BackendEvent) -> None:
+        if self._is_over:  # its reader's doing, in answer to what was just told
+            return
         self._is_over = isinstance(event, Finished | Failed)
         self._sink(event)
 

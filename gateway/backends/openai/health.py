@@ -58,10 +58,14 @@ class Health:
         """It was cancelled before it showed anything."""
         self._is_probed = False
 
-    def succeed(self) -> None:
-        """It answers with text."""
-        self._failures = 0
+    def answers(self) -> None:
+        """It has begun to: it is up, and its earlier failures are not forgotten yet."""
         self._is_down = self._is_probed = False
+
+    def succeed(self) -> None:
+        """It has answered whole."""
+        self.answers()
+        self._failures = 0
         self._rest_s = self._config.rest_s
 
     def fail(self, now: float, error: UpstreamError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,18 +13,24 @@ import aiohttp
 
 from gateway.backends.openai.errors import UpstreamError, refused
 from gateway.backends.openai.health import Health
+from gateway.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import Callable
 
     from gateway.backends.openai.requests import Asked
     from gateway.config_upstreams import UpstreamConfig
+    from protocol.errors import RequestError
 
 LONGEST_REFUSAL = 64 * 1024
 """Bytes of an answer that is no stream."""
 REFUSAL_S = 10.0
 """How long such an answer may take to arrive."""
 MODELS_S = 10.0
+DRAIN_S = 1.0
+"""How long the end of a body may stay out after the end of its answer."""
+LONGEST_MODELS = 4 * 1024 * 1024
+"""Bytes."""
 RENEWED = 0.1
 """Part of the time a server may be silent for, by which that is extended at a time: not with every
 piece of text."""
@@ -33,13 +40,14 @@ class Replica:
     def __init__(self, upstream: str, url: str, config: UpstreamConfig) -> None:
         self.url = url
         self.address = urlsplit(url).netloc
-        """What it is called in messages."""
         self.health = Health(config)
         self.outstanding = 0
         self.requests = 0
         self.failures: Counter[str] = Counter()
         """By code."""
-        self._upstream = upstream
+        # What it is called in messages.
+        several = len(config.addresses) > 1
+        self._upstream = f"{upstream} ({self.address})" if several else upstream
         self._config = config
 
     async def models(self, session: aiohttp.ClientSession) -> bytes:
@@ -72,7 +80,9 @@ class Replica:
         self.failures[error.code.value] += 1
         self.health.fail(time.monotonic(), error)
 
-    def refusal(self, response: aiohttp.ClientResponse, body: bytes) -> Exception:
+    def refusal(
+        self, response: aiohttp.ClientResponse, body: bytes
+    ) -> UpstreamError | RequestError | BackendError:
         after = response.headers.get("Retry-After")
         return refused(self._upstream, response.status, body, after, time.time())
 
@@ -92,9 +102,6 @@ class Replica:
         return UpstreamError(
             f"upstream {self._upstream} {what}", refused_connection=refused_connection
         )
-
-
-LONGEST_MODELS = 4 * 1024 * 1024
 
 
 class Exchange:
@@ -135,8 +142,11 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             raise self._judged(replica.lost(error)) from None
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
-        """The bytes of its answer as they come. Raises UpstreamError where it breaks off."""
+    async def read(self, take: Callable[[bytes], bool]) -> None:
+        """Hands over the bytes of its answer as they come, to their end or until `take` has enough.
+
+        Raises UpstreamError where they break off, or nothing comes for too long.
+        """
         assert self._response is not None
         content, stall_s = self._response.content, self._config.stall_s
         now = asyncio.get_running_loop().time
@@ -144,7 +154,9 @@ class Exchange:
             async with asyncio.timeout(self._config.first_byte_s) as limit:
                 extended_at = float("-inf")
                 while data := await content.readany():
-                    yield data
+                    self._answers()
+                    if take(data):
+                        return
                     if (heard := now()) - extended_at > stall_s * RENEWED:
                         limit.reschedule(heard + stall_s)
                         extended_at = heard
@@ -153,11 +165,26 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             raise self.replica.lost(error) from None
 
-    def succeed(self) -> None:
-        """It has sent text."""
+    async def drain(self) -> None:
+        """Behind a whole answer comes the end of its body, after which the connection can be used
+        again.
+        """
+        assert self._response is not None
+        with suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(DRAIN_S):
+                while await self._response.content.readany():
+                    pass
+            self._response.release()
+
+    def _answers(self) -> None:
         if not self._has_verdict:
             self._has_verdict = True
-            self.replica.health.succeed()
+            self.replica.health.answers()
+
+    def succeed(self) -> None:
+        """Its answer is whole, or a refusal that is not its fault."""
+        self._has_verdict = True
+        self.replica.health.succeed()
 
     def fail(self, error: UpstreamError) -> None:
         self._has_verdict = True
@@ -174,19 +201,12 @@ class Exchange:
         if self._response is not None:
             self._response.close()
 
-    def done(self) -> None:
-        """The answer is complete: its connection can be used again."""
-        if self._response is not None:
-            self._response.release()
-        self.close()
-
-    def _judged(self, error: Exception) -> Exception:
-        """A refusal of the request says that the server is well."""
+    def _judged(self, error: UpstreamError | RequestError | BackendError) -> Exception:
+        """Who refuses a request is well."""
         if isinstance(error, UpstreamError):
             self.fail(error)
         else:
             self.succeed()
+            # Of the two only this is something to be mended there.
+            self.replica.failures[error.code.value] += isinstance(error, BackendError)
         return error
-
-
-__all__ = ["Exchange", "Replica"]
