@@ -15,6 +15,7 @@ from protocol.errors import ErrorCode, RequestError
 if TYPE_CHECKING:
     from gateway.backends.base import Admission, BackendEvent, Sink
     from gateway.backends.openai.requests import Asked
+    from gateway.backends.vllm.channel import Engine
     from gateway.backends.vllm.messages import Update
     from gateway.config_upstreams import UpstreamConfig
     from protocol.requests import GenerationRequest
@@ -32,6 +33,11 @@ class VllmBackend(OpenAIBackend):
         """By the name that vLLM knows the request by."""
         self._named: dict[str, str] = {}
         """That name, by stream."""
+
+    @property
+    def engines(self) -> list[Engine]:
+        """Those whose plugin is heard at present."""
+        return self._channel.engines
 
     async def start(self) -> None:
         self._channel.open()
