@@ -73,7 +73,8 @@ class Channel:
             try:
                 socket.connect(endpoint)
             except zmq.ZMQError as error:
-                socket.close()
+                self._context.destroy()
+                self._context = None
                 raise ConfigError(f"upstreams.drafts: {endpoint}: {error}") from None
         self._reading = asyncio.create_task(self._read(socket))
 

@@ -16,7 +16,7 @@ from benchmarks.peers.processes import FOLDER, LOOPBACK, Process, free_port
 from benchmarks.peers.vllm import RECIPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 PLUGIN = Path(__file__).parents[3] / "integrations" / "vllm"
 SPECULATION = (
@@ -50,7 +50,7 @@ def installed_plugin() -> Path:
 
 
 @contextmanager
-def vllm(*options: str, plugin: Path | None = None, name: str) -> Iterator[Running]:
+def vllm(*options: str, plugin: Path | None = None, name: str) -> Generator[Running]:
     """Started and answering; ended with all its processes. One at a time: it takes gigabytes."""
     environment = Environment(RECIPE)
     environment.ensure()

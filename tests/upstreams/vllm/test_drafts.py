@@ -93,7 +93,8 @@ async def gateway(engine: Running) -> AsyncGenerator[tuple[VllmBackend, httpx.As
     backend = VllmBackend(UpstreamConfig(url=engine.url, drafts=[engine.drafts]))
     async with serving(backend) as (_, http):
         async with asyncio.timeout(60):
-            while not backend.engines or not backend.ready:
+            # What is waited for happens in another process.
+            while not backend.engines or not backend.ready:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         yield backend, http
 
