@@ -5,7 +5,7 @@ Knows vLLM's requests by the few attributes it reads, and imports nothing of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from wetink_vllm.acceptance import Acceptance
 from wetink_vllm.messages import joined_id
@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
-class _Counts(NamedTuple):
-    drafted: int = 0
-    accepted: int = 0
-    steps: int = 0
+class _Followed:
+    """What is kept of a request while it lives."""
+
+    __slots__ = ("accepted", "drafted", "name", "steps")
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        """None: nobody asked to see it."""
+        self.drafted = 0
+        self.accepted = 0
+        self.steps = 0
 
 
 class Watch:
@@ -28,7 +35,7 @@ class Watch:
         """`put`: the publisher's; returns at once."""
         self._put = put
         self._acceptance = Acceptance()
-        self._counts: dict[str, _Counts] = {}
+        self._followed: dict[str, _Followed] = {}
 
     def judged(
         self,
@@ -47,18 +54,18 @@ class Watch:
                 continue  # part of a prompt was read
             drafted = sum(token >= 0 for token in scheduled.get(request_id, ()))
             accepted = min(drafted, new - 1)
+            has_ended = request.is_finished()
             # A request that has ended may have been cut behind what was accepted.
-            if drafted and not request.is_finished():
+            if drafted and not has_ended:
                 self._acceptance.observe(drafted, accepted)
-            name = joined_id(request_id)
-            if name is None:
-                continue
-            before = self._counts.get(request_id, _Counts())
-            counts = _Counts(before.drafted + drafted, before.accepted + accepted, before.steps + 1)
-            self._counts[request_id] = counts
-            states.append(self._state(name, request, (), counts))
-            if request.is_finished():
-                del self._counts[request_id]
+            followed = self._follow(request_id)
+            if followed.name is not None:
+                followed.drafted += drafted
+                followed.accepted += accepted
+                followed.steps += 1
+                states.append(_state(followed.name, request, followed))
+            if has_ended:
+                del self._followed[request_id]
         if states:
             self._put(states)
 
@@ -66,35 +73,50 @@ class Watch:
         """They have new drafts, for the next step."""
         states: list[State] = []
         for request in requests:
-            name = joined_id(request.request_id)
-            draft = _shown(request) if name is not None else ()
-            if name is not None and draft:
-                counts = self._counts.get(request.request_id, _Counts())
-                states.append(self._state(name, request, draft, counts))
+            if request.is_finished():
+                continue  # its blocks are still on their way elsewhere
+            followed = self._follow(request.request_id)
+            if followed.name is None or not (draft := _shown(request)):
+                continue
+            chances = tuple(map(self._acceptance.chance, range(len(draft))))
+            states.append(_state(followed.name, request, followed, draft, chances))
         if states:
             self._put(states)
 
     def ended(self, request_ids: Iterable[str]) -> None:
         """They were given up from outside; their readers know that from their own streams."""
         for request_id in request_ids:
-            self._counts.pop(request_id, None)
+            self._followed.pop(request_id, None)
 
-    def _state(self, name: str, request: Any, draft: tuple[int, ...], counts: _Counts) -> State:
-        params = request.sampling_params
-        verified = len(request.output_token_ids)
-        if _ended_by_token(request) and not params.include_stop_str_in_output:
-            verified -= 1  # vLLM gives the token that ends a text no text either
-        return State(
-            name=name,
-            generation=request,
-            verified=verified,
-            draft=draft,
-            skip_special_tokens=params.skip_special_tokens,
-            confidences=tuple(self._acceptance.chance(place) for place in range(len(draft))),
-            drafted=counts.drafted,
-            accepted=counts.accepted,
-            steps=counts.steps,
-        )
+    def _follow(self, request_id: str) -> _Followed:
+        followed = self._followed.get(request_id)
+        if followed is None:
+            followed = self._followed[request_id] = _Followed(joined_id(request_id))
+        return followed
+
+
+def _state(
+    name: str,
+    request: Any,
+    followed: _Followed,
+    draft: tuple[int, ...] = (),
+    confidences: tuple[float | None, ...] = (),
+) -> State:
+    params = request.sampling_params
+    verified = len(request.output_token_ids)
+    if _ended_by_token(request) and not params.include_stop_str_in_output:
+        verified -= 1  # vLLM gives the token that ends a text no text either
+    return State(
+        name,
+        request,
+        verified,
+        draft,
+        params.skip_special_tokens,
+        confidences,
+        followed.drafted,
+        followed.accepted,
+        followed.steps,
+    )
 
 
 def _shown(request: Any) -> tuple[int, ...]:

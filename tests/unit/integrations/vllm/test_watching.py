@@ -64,6 +64,14 @@ def test_watch_publishes_nothing_of_requests_that_nobody_asked_to_see() -> None:
     assert states == []
 
 
+def test_watch_passes_over_drafts_of_a_request_that_has_ended() -> None:
+    states, request = _states(), Request()
+    request.spec_token_ids = tokens("c")
+    request.finished = True
+    Watch(states.extend).drafted([request])
+    assert states == []
+
+
 def test_watch_passes_over_a_step_that_only_reads_the_prompt() -> None:
     states, request = _states(), Request()
     step(Watch(states.extend), request, [], [])
