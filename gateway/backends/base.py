@@ -128,6 +128,17 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until it is asked again."""
 
 
+class DraftsState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is heard of an upstream's own drafts, as of now. Losses cost drafts, never text."""
+
+    engines: int
+    """How many publish theirs; 0: none is heard, and readers see committed text only."""
+    lost_frames: int
+    """That did not arrive, of these engines."""
+    missed_steps: int
+    """That they had to leave out themselves."""
+
+
 class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     """One upstream, as of now."""
 
@@ -139,6 +150,8 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     continued: dict[str, int]
     """How streams went on whose server was lost, since the start."""
     servers: list[ServerState]
+    drafts: DraftsState | None = None
+    """None: its drafts are not asked for."""
 
 
 class Backend(Protocol):

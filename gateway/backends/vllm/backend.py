@@ -6,14 +6,16 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
-from gateway.backends.base import Failed, Finished
+import msgspec
+
+from gateway.backends.base import DraftsState, Failed, Finished
 from gateway.backends.openai import OpenAIBackend
 from gateway.backends.vllm.channel import Channel
 from gateway.backends.vllm.joined import JoinedStream
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
-    from gateway.backends.base import Admission, BackendEvent, Sink
+    from gateway.backends.base import Admission, BackendEvent, Sink, UpstreamState
     from gateway.backends.openai.requests import Asked
     from gateway.backends.vllm.channel import Engine
     from gateway.backends.vllm.messages import Update
@@ -77,6 +79,15 @@ class VllmBackend(OpenAIBackend):
     def want_drafts(self, stream: str, wanted: bool) -> None:
         if stream in self._named:
             self._joined[self._named[stream]].want_drafts(wanted)
+
+    def upstreams(self) -> list[UpstreamState]:
+        engines = self.engines
+        drafts = DraftsState(
+            engines=len(engines),
+            lost_frames=sum(engine.lost for engine in engines),
+            missed_steps=sum(engine.missed for engine in engines),
+        )
+        return [msgspec.structs.replace(state, drafts=drafts) for state in super().upstreams()]
 
     def _asked(self, stream: str, request: GenerationRequest) -> Asked:
         return super()._asked(stream, request)._replace(name=self._named[stream])

@@ -141,7 +141,7 @@ async def test_reader_is_told_when_vllm_is_killed_in_mid_stream(
 ) -> None:
     """Last: nothing answers after it."""
     _, http = gateway
-    request = REQUESTS[0] | {"max_tokens": 1500}
+    request = REQUESTS[1] | {"max_tokens": 1500, "ignore_eos": True}
     answer = await http.post("/v1/streams", json={"temperature": 0, "seed": 1, **request})
     path = f"/v1/streams/{answer.json()['stream']}/events"
     receiver = Receiver()
@@ -155,5 +155,6 @@ async def test_reader_is_told_when_vllm_is_killed_in_mid_stream(
         receiver.receive(event)
     assert isinstance(events[-1], Error)
     assert events[-1].ended
-    same = min(len(receiver.committed), len(own_texts[0]))
-    assert receiver.committed[:same] == own_texts[0][:same]
+    same = min(len(receiver.committed), len(own_texts[1]))
+    assert same >= 40
+    assert receiver.committed[:same] == own_texts[1][:same]

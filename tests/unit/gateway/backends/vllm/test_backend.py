@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import zmq
 
-from gateway.backends.base import Finished
+from gateway.backends.base import DraftsState, Finished
 from gateway.backends.vllm import VllmBackend
 from gateway.backends.vllm.messages import VERSION, Frame, Update
 from gateway.config_upstreams import UpstreamConfig
@@ -125,6 +125,8 @@ async def test_backend_shows_the_drafts_of_its_request_behind_the_upstreams_text
         assert reader.text == begin
         plugin.publish(mine, lost=2)
         await until(lambda: backend.engines[0].lost == 2)
+        (state,) = backend.upstreams()
+        assert state.drafts == DraftsState(engines=1, lost_frames=2, missed_steps=0)
         assert isinstance(reader.events[-1], Finished)
 
 
