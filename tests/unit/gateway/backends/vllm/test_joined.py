@@ -132,3 +132,13 @@ def test_stream_ends_with_the_counts_that_the_plugin_told() -> None:
     ended = reader.events[-1]
     assert isinstance(ended, Finished)
     assert ended.counts == TokenCounts(prompt=4, completion=9, drafted=8, accepted=5, steps=3)
+
+
+def test_stream_says_nothing_of_an_update_that_changes_nothing() -> None:
+    reader = Reader()
+    stream = joined(reader)
+    stream.accept(Verified("The"))
+    stream.hear("engine", update(0, "The", " cat"))
+    said = len(reader.events)
+    stream.hear("engine", update(3, "", " cat"))
+    assert len(reader.events) == said

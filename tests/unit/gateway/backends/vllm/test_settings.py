@@ -40,6 +40,10 @@ def test_gateway_says_what_to_install_where_drafts_cannot_be_read(
         '[[upstreams]]\nurl = "http://127.0.0.1:1"\ndrafts = ["tcp://127.0.0.1:5757"]\n',
         encoding="utf-8",
     )
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    def find_nothing(name: str) -> None:
+        del name
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_nothing)
     assert main(["serve", "--config", str(file), "--allow-anyone", "--port", "0"]) == 1
     assert "pip install 'wetink[vllm]'" in capsys.readouterr().err
