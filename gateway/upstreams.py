@@ -66,6 +66,9 @@ def shown(upstream: UpstreamState) -> str:
         )
         if server.last_failure is not None:
             lines.append(f"           last: {server.last_failure}")
+    if (drafts := upstream.drafts) is not None:
+        lost = f"{drafts.lost_frames} frames lost, {drafts.missed_steps} steps left out"
+        lines.append(f"  drafts of {drafts.engines} engines are heard; {lost}")
     if upstream.continued:
         how = ", ".join(f"{name} {count}" for name, count in sorted(upstream.continued.items()))
         lines.append(f"  streams that lost their server: {how}")

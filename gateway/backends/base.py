@@ -134,9 +134,9 @@ class DraftsState(msgspec.Struct, frozen=True, kw_only=True):
     engines: int
     """How many publish theirs; 0: none is heard, and readers see committed text only."""
     lost_frames: int
-    """That did not arrive, of these engines."""
+    """That did not arrive, since the start."""
     missed_steps: int
-    """That they had to leave out themselves."""
+    """That engines had to leave out themselves."""
 
 
 class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):

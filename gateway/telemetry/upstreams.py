@@ -36,6 +36,16 @@ def upstream_metrics(upstreams: Iterable[UpstreamState]) -> Iterator[Metric]:
         "Streams whose server was lost in the middle, by how they went on",
         labels=["upstream", "how"],
     )
+    engines = GaugeMetricFamily(
+        "wetink_upstream_drafting_engines",
+        "Engines whose own drafts are heard",
+        labels=["upstream"],
+    )
+    lost = CounterMetricFamily(
+        "wetink_upstream_drafts_lost",
+        "Frames of drafts that did not arrive, and steps that an engine left out",
+        labels=["upstream", "where"],
+    )
     for upstream in upstreams:
         for server in upstream.servers:
             here = [upstream.name, server.url]
@@ -46,4 +56,8 @@ def upstream_metrics(upstreams: Iterable[UpstreamState]) -> Iterator[Metric]:
                 failures.add_metric([*here, code], count)
         for how, count in upstream.continued.items():
             continued.add_metric([upstream.name, how], count)
-    yield from (up, outstanding, requests, failures, continued)
+        if (drafts := upstream.drafts) is not None:
+            engines.add_metric([upstream.name], drafts.engines)
+            lost.add_metric([upstream.name, "on_the_way"], drafts.lost_frames)
+            lost.add_metric([upstream.name, "in_the_engine"], drafts.missed_steps)
+    yield from (engines, lost, up, outstanding, requests, failures, continued)

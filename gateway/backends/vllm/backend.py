@@ -81,11 +81,11 @@ class VllmBackend(OpenAIBackend):
             self._joined[self._named[stream]].want_drafts(wanted)
 
     def upstreams(self) -> list[UpstreamState]:
-        engines = self.engines
+        channel = self._channel
         drafts = DraftsState(
-            engines=len(engines),
-            lost_frames=sum(engine.lost for engine in engines),
-            missed_steps=sum(engine.missed for engine in engines),
+            engines=len(channel.engines),
+            lost_frames=channel.lost_frames,
+            missed_steps=channel.missed_steps,
         )
         return [msgspec.structs.replace(state, drafts=drafts) for state in super().upstreams()]
 

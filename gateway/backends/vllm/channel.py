@@ -33,19 +33,15 @@ class Engine:
     """What is known of one that publishes: one life of it."""
 
     def __init__(self, frame: Frame) -> None:
-        self.lost = 0
-        """Frames that did not arrive."""
-        self.missed = frame.missed
-        """Steps that the plugin itself left out."""
         self.greedy_only = frame.greedy_only
         self.heard_at = time.monotonic()
-        self._seq = frame.seq
+        self.seq = frame.seq
+        self.missed = frame.missed
 
     def take(self, frame: Frame) -> None:
-        self.lost += max(0, frame.seq - self._seq - 1)
-        self.missed = frame.missed
         self.heard_at = time.monotonic()
-        self._seq = frame.seq
+        self.seq = frame.seq
+        self.missed = frame.missed
 
 
 class Channel:
@@ -53,6 +49,10 @@ class Channel:
 
     def __init__(self, endpoints: Sequence[str], hear: Callable[[str, Update], None]) -> None:
         """`hear`: is called with the engine's name and each update."""
+        self.lost_frames = 0
+        """That did not arrive, of all engines, since the start."""
+        self.missed_steps = 0
+        """That plugins left out themselves."""
         self._endpoints = endpoints
         self._hear = hear
         self._engines: dict[str, Engine] = {}
@@ -116,6 +116,8 @@ class Channel:
             self._engines[frame.engine] = Engine(frame)
             logger.info("a vLLM engine publishes its drafts")
         else:
+            self.lost_frames += max(0, frame.seq - engine.seq - 1)
+            self.missed_steps += frame.missed - engine.missed
             engine.take(frame)
         for update in frame.updates:
             self._hear(frame.engine, update)

@@ -124,9 +124,8 @@ async def test_backend_shows_the_drafts_of_its_request_behind_the_upstreams_text
         assert isinstance(reader.events[-1], Finished)
         assert reader.text == begin
         plugin.publish(mine, lost=2)
-        await until(lambda: backend.engines[0].lost == 2)
-        (state,) = backend.upstreams()
-        assert state.drafts == DraftsState(engines=1, lost_frames=2, missed_steps=0)
+        lost = DraftsState(engines=1, lost_frames=2, missed_steps=0)
+        await until(lambda: backend.upstreams()[0].drafts == lost)
         assert isinstance(reader.events[-1], Finished)
 
 

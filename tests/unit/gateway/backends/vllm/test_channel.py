@@ -35,8 +35,8 @@ def test_channel_counts_the_frames_that_did_not_arrive() -> None:
     channel = Channel([], Heard())
     for seq in (5, 6, 9):
         channel.take(frame(seq, missed=seq))
-    (engine,) = channel.engines
-    assert (engine.lost, engine.missed) == (2, 9)
+    channel.take(frame(1, missed=0, engine="two"))
+    assert (channel.lost_frames, channel.missed_steps) == (2, 4)
 
 
 def test_channel_says_which_engine_an_update_is_from() -> None:
