@@ -66,7 +66,8 @@ class Reading:
 async def running(*urls: str, **settings: object) -> AsyncGenerator[OpenAIBackend]:
     """A backend in front of `urls` that does not wait long."""
     quick = {"stall_s": 0.3, "first_byte_s": 0.5, "rest_s": 0.05, "longest_rest_s": 0.2}
-    backend = OpenAIBackend(UpstreamConfig(urls=list(urls), **{**quick, **settings}))  # type: ignore[arg-type]
+    wanted = {"urls": list(urls), **quick, **settings}
+    backend = OpenAIBackend(msgspec.convert(wanted, UpstreamConfig))
     async with asyncio.timeout(PATIENCE_S):
         await backend.start()
     try:
