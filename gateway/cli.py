@@ -1,8 +1,9 @@
-"""What the gateway adds to the `wetink` command: serve, pull, keys, config, doctor."""
+"""What the gateway adds to the `wetink` command: serve, upstreams, pull, keys, config, doctor."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import shlex
 import shutil
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateway.backends.base import Backend
+    from gateway.backends.openai import OpenAIBackend
     from gateway.config import GatewayConfig
+    from gateway.config_upstreams import UpstreamConfig
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -88,7 +91,12 @@ def _serve_parser() -> argparse.ArgumentParser:
     add("--config", type=Path, metavar="FILE", help="TOML file; options given here win over it")
     add("--keys-file", metavar="FILE", help="keys that let in (default: those of `wetink keys`)")
     add("--allow-anyone", action="store_true", default=None, help="serve requests without a key")
-    add("--backend", choices=["local", "scripted"], help="source of tokens (default: local)")
+    add(
+        "--backend", choices=["local", "scripted", "none"], help="source of tokens (default: local)"
+    )
+    to_serve = "serve the models of this OpenAI-compatible server; no engine is started"
+    add("--upstream", metavar="URL", action="append", help=to_serve)
+    add("--upstream-key-variable", metavar="NAME", help="environment variable with its API key")
     add("--trace", metavar="PATH", help="play this trace file, or folder of them; no model is used")
     demo = "the page may slow the engine down and kill it; loopback addresses only"
     add("--demo", action="store_const", const=True, help=demo)
@@ -123,6 +131,11 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
         "backend.traces": options.trace,
         "demonstration.enabled": options.demo,
     }
+    if options.upstream is None and options.upstream_key_variable is not None:
+        raise ConfigError("--upstream-key-variable: it goes with --upstream")
+    if options.upstream is not None:
+        key = {"key_variable": options.upstream_key_variable}
+        given["upstreams"] = [{"url": url, **key} for url in options.upstream]
     given |= {
         f"engine.{name}": getattr(options, name, None) for name in EngineConfig.__struct_fields__
     }
@@ -130,7 +143,32 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _backend(config: GatewayConfig) -> Backend:
-    if config.backend.kind == "scripted":
+    """The gateway's own source of tokens, and upstreams beside it."""
+    own = _own_backend(config)
+    if not config.upstreams:
+        assert own is not None
+        return own
+    from gateway.backends.routes import Routes
+
+    return Routes([_upstream(each) for each in config.upstreams], own)
+
+
+def _upstream(config: UpstreamConfig) -> OpenAIBackend:
+    from gateway.backends.openai import OpenAIBackend
+
+    if not config.drafts:
+        return OpenAIBackend(config)
+    if importlib.util.find_spec("zmq") is None:
+        raise ConfigError("upstreams.drafts: needs pyzmq: pip install 'wetink[vllm]'")
+    from gateway.backends.vllm import VllmBackend
+
+    return VllmBackend(config)
+
+
+def _own_backend(config: GatewayConfig) -> Backend | None:
+    if config.own_backend == "none":
+        return None
+    if config.own_backend == "scripted":
         from gateway.backends.scripted import ScriptedBackend
 
         return ScriptedBackend.from_config(config.backend)
@@ -223,6 +261,12 @@ def _require_engine() -> None:
         )
 
 
+def _upstreams(argv: Sequence[str]) -> int:
+    from gateway import upstreams
+
+    return upstreams.run(argv)
+
+
 def _keys(argv: Sequence[str]) -> int:
     from gateway.access import command
 
@@ -263,6 +307,7 @@ def _command(run: Callable[[Sequence[str]], int], summary: str) -> Command:
 
 COMMANDS = {
     "serve": _command(_serve, "start the gateway and its engine"),
+    "upstreams": _command(_upstreams, "show how the upstreams of a running gateway are"),
     "pull": _command(_pull, "fetch and convert the embedded model"),
     "keys": _command(_keys, "make, list and revoke keys"),
     "config": _command(_config, "check a configuration file, or show what is in force"),
