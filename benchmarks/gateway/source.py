@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from gateway.backends.base import (
@@ -11,6 +12,7 @@ from gateway.backends.base import (
     BackendEvent,
     Drafted,
     Finished,
+    Load,
     ModelInfo,
     Sink,
     Verified,
@@ -34,6 +36,9 @@ HELD = 3
 SENTENCE = 8
 """Words."""
 EPOCH = 1_700_000_000_000
+_END = Finished("stop")
+HEAD_START = 16
+"""Turns of the event loop before the first event: what comes before there is a reader is merged."""
 CLOCK_DIGITS = 20
 """Of a paced event, whose text is the nanoseconds of the monotonic clock when it was made."""
 
@@ -87,6 +92,11 @@ def frames(count: int, kind: str = "hold") -> list[bytes]:
     return made
 
 
+def _after_a_while(events: Iterator[BackendEvent]) -> Iterator[BackendEvent | None]:
+    """None: nothing in this turn."""
+    return chain(repeat(None, HEAD_START), events)
+
+
 def clock_text() -> str:
     return f"{time.monotonic_ns():0{CLOCK_DIGITS}d}"
 
@@ -103,7 +113,7 @@ class Source:
 
     def __init__(self, rate: float = 50.0) -> None:
         self._rate = rate
-        self._playing: dict[str, tuple[Sink, Iterator[BackendEvent]]] = {}
+        self._playing: dict[str, tuple[Sink, Iterator[BackendEvent | None]]] = {}
         self._paced: dict[str, tuple[Sink, int]] = {}
         self._sinks: dict[str, Sink] = {}
         self._work = asyncio.Event()
@@ -121,20 +131,33 @@ class Source:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def places(self) -> int | None:
+        return None
+
     def models(self) -> list[ModelInfo]:
         return [ModelInfo(id=name, context_length=1 << 20) for name in self.MODELS]
 
+    def load(self) -> Load:
+        return Load()
+
     async def generate(
-        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+        self,
+        stream: str,
+        request: GenerationRequest,
+        sink: Sink,
+        *,
+        want_drafts: bool = False,
+        tenant: str = "",
     ) -> Admission:
         self._sinks[stream] = sink
         match request.model:
             case "hold":
-                self._playing[stream] = (sink, verified(request.max_tokens))
+                self._playing[stream] = (sink, _after_a_while(verified(request.max_tokens)))
             case "retract":
-                self._playing[stream] = (sink, drafted(request.max_tokens))
+                self._playing[stream] = (sink, _after_a_while(drafted(request.max_tokens)))
             case "chunk":
-                self._playing[stream] = (sink, sentences(request.max_tokens))
+                self._playing[stream] = (sink, _after_a_while(sentences(request.max_tokens)))
             case "paced":
                 self._paced[stream] = (sink, request.max_tokens)
             case _:
@@ -159,11 +182,10 @@ class Source:
             # A turn of the loop in between, so that all who were started together play together.
             await asyncio.sleep(0)
             for stream, (sink, events) in list(self._playing.items()):
-                event = next(events, None)
-                if event is None:
+                event = next(events, _END)
+                if event is _END:
                     del self._playing[stream], self._sinks[stream]
-                    sink(Finished("stop"))
-                else:
+                if event is not None:
                     sink(event)
             if not self._playing:
                 self._work.clear()
