@@ -50,6 +50,12 @@ class Turn(NamedTuple):
     name: str
     server: servers.Server
     kind: str
+    over_socket: bool = False
+    """WebSocket, not SSE."""
+
+    def request(self, count: int) -> bytes | load.Talk:
+        ask = self.server.talk if self.over_socket else self.server.request
+        return ask(self.kind, count)
 
 
 async def _in_process(report: Report, plan: Plan) -> None:
@@ -66,7 +72,7 @@ async def _throughput(report: Report, plan: Plan, turns: list[Turn]) -> None:
             is_litellm = turn.name == bars.LITELLM
             count = plan.litellm_events if is_litellm else plan.events
             streams = LITELLM_STREAMS if is_litellm else STREAMS
-            request = turn.server.request(turn.kind, count)
+            request = turn.request(count)
             done = await load.read_all(turn.server.port, request, streams)
             if done.frames < count * streams:
                 raise PeerError(f"{turn.name}: {done.frames} frames of {count * streams}")
@@ -123,6 +129,8 @@ async def run(plan: Plan, *, with_peers: bool) -> Report:
             Turn(f"{bars.BARE_HOLD}, a turn per frame", bare, "hold turns"),
             Turn(bars.WETINK_HOLD, wetink, "hold"),
             Turn(bars.WETINK_RETRACT, wetink, "retract"),
+            Turn("bare Starlette, messages of hold, WebSocket", bare, "hold", over_socket=True),
+            Turn("Wetink, hold, WebSocket", wetink, "hold", over_socket=True),
         ]
         paced: dict[str, servers.Server] = {"Wetink": wetink}
         if with_peers:

@@ -19,6 +19,7 @@ from gateway.backends.base import (
 )
 from gateway.policies import SpecPolicy
 from protocol import sse
+from protocol.codec import encode_json
 from protocol.edition import Edition
 from protocol.events import OffsetUnit
 from protocol.ledger import Ledger
@@ -28,6 +29,7 @@ from protocol.sender import Sender
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from protocol.events import ServerEvent
     from protocol.requests import GenerationRequest
 
 WORD = " benchmark"
@@ -35,6 +37,8 @@ HELD = 3
 """Words of a draft; each second draft loses its last one."""
 SENTENCE = 8
 """Words."""
+STREAM_DIGITS = 22
+"""Of the gateway's stream ids."""
 EPOCH = 1_700_000_000_000
 _END = Finished("stop")
 HEAD_START = 16
@@ -71,15 +75,36 @@ def drafted(count: int) -> Iterator[BackendEvent]:
 
 def frames(count: int, kind: str = "hold") -> list[bytes]:
     """The frames that `count` events of `kind`, "hold" or "retract", end up as: one for each."""
+    writer = sse.EventWriter()
+    opened, *steps = _steps(count, kind, multiplexed=False)
+    writer.encode(*opened)
+    return [b"".join(map(writer.encode, events)) for events in steps]
+
+
+def messages(count: int, kind: str = "hold") -> list[str]:
+    """The WebSocket messages that they end up as."""
+    _, *steps = _steps(count, kind, multiplexed=True)
+    return [encode_json(event).decode() for events in steps for event in events]
+
+
+def _steps(count: int, kind: str, *, multiplexed: bool) -> Iterator[list[ServerEvent]]:
+    """`open`, and what each of `count` events of `kind` ends up as."""
     ledger = Ledger()
     policy = SpecPolicy(StreamRetract() if kind == "retract" else Hold())
     unit = OffsetUnit.CODEPOINT
     sender = Sender(
-        Edition(ledger, policy, stream="s", epoch=EPOCH, model="m", unit=unit, started_at=0.0)
+        Edition(
+            ledger,
+            policy,
+            stream="s" * STREAM_DIGITS,
+            epoch=EPOCH,
+            model="m",
+            unit=unit,
+            started_at=0.0,
+            multiplexed=multiplexed,
+        )
     )
-    writer = sse.EventWriter()
-    writer.encode(sender.open())
-    made: list[bytes] = []
+    yield [sender.open()]
     for event in drafted(count) if kind == "retract" else verified(count):
         match event:
             case Verified():
@@ -88,8 +113,7 @@ def frames(count: int, kind: str = "hold") -> list[bytes]:
                 ledger.draft(event.tail)
             case _:
                 raise AssertionError(event)
-        made.append(b"".join(map(writer.encode, sender.advance(0.0))))
-    return made
+        yield sender.advance(0.0)
 
 
 def _after_a_while(events: Iterator[BackendEvent]) -> Iterator[BackendEvent | None]:
