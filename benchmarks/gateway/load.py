@@ -98,6 +98,7 @@ class _SocketReader(_Reader):
         data = self._cut + data
         self.frames += data.count(self.EVENT) - self._cut.count(self.EVENT)
         if self.FINISH in data and not self.ended.done():
+            self.begun.set_result(None)
             self.ended.set_result(None)
             self.transport.close()
         self._cut = data[1 - len(self.FINISH) :]
