@@ -173,7 +173,8 @@ def main() -> int:
     if len(os.sched_getaffinity(0)) < 2:
         _say("needs two cores, one for the servers and one for their readers")
         return 2
-    report = uvloop.run(run(QUICK if options.quick else Plan(), with_peers=not options.no_peers))
+    plan = QUICK if options.quick else Plan(rounds=options.rounds)
+    report = uvloop.run(run(plan, with_peers=not options.no_peers))
     sys.stdout.write(report.table())
     if not options.quick:
         options.json.write_bytes(report.json())
@@ -185,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench-gateway", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="one short round: a try, nothing is written")
+    add("--rounds", type=int, default=Plan().rounds, help="default: 5")
     add("--no-peers", action="store_true", help="without Granian and LiteLLM")
     add("--json", type=Path, default=Path("docs/gateway.json"), help="default: docs/gateway.json")
     return parser

@@ -39,7 +39,7 @@ def config(port: int) -> GatewayConfig:
     """The gateway's own defaults, but for bounds that a benchmark of many streams must exceed."""
     return GatewayConfig(
         server=ServerConfig(port=port),
-        limits=LimitsConfig(live_streams=HELD, kept_streams=1),
+        limits=LimitsConfig(live_streams=HELD, connections=HELD, kept_streams=1),
         delivery=DeliveryConfig(heartbeat_s=600.0),
     )
 
