@@ -190,7 +190,9 @@ def bind(config: GatewayConfig) -> socket.socket:
     require_guard(config, read_keys(config.access))
     _check_certificate(config.server)
     if config.telemetry.traces and importlib.util.find_spec("opentelemetry") is None:
-        raise ConfigError("telemetry.traces: it needs pip install 'wetink[otel]'")
+        raise ConfigError(
+            "telemetry.traces needs a package that is not installed: pip install 'wetink[otel]'"
+        )
     host, port = config.server.host, config.server.port
     listener: socket.socket | None = None
     try:

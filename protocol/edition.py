@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NO_ACCOUNT: tuple[int, int] = (0, 0)
+"""Of a reader whose account does not matter to the policy."""
+
 _WHOLE_ENDINGS = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 """Reasons after which the text ends where its author ended it."""
 
@@ -81,8 +84,9 @@ class Edition:
     """Works out steps, one after the other: each from a position, which the reader keeps.
 
     It remembers the last step, as long as the ledger stays as it is. Readers who keep up stand at
-    the same position, so that is enough; one who lags behind has a step of its own and joins the
-    others with it.
+    the same position, with the same account of what was committed and taken back where the policy
+    goes by that (a budget), so that is enough; one who lags behind has a step of its own and joins
+    the others with it.
     """
 
     def __init__(
@@ -116,14 +120,16 @@ class Edition:
         self.tag = stream if multiplexed else None
         """How events name their stream."""
         self._length = units.length_in(unit)
+        self._heeds_told = policy.heeds_told
         self._logprobs = "logprobs" in include
         self._tokens = self._logprobs or "tokens" in include
         self._confidence = "confidence" in include
         self._timing = "timing" in include
-        self.is_shareable = policy.is_shareable and not self._timing
+        self.is_shareable = not self._timing
         """Whether readers who were told the same are owed the same."""
         self._last: Step | None = None
         self._last_from: Position = Position()
+        self._last_account: tuple[int, int] = NO_ACCOUNT
         self._last_version = -1
 
     def step(self, position: Position, stats: AttachmentStats, now: float) -> Step:
@@ -133,15 +139,19 @@ class Edition:
         if not self.is_shareable:
             return self._next(position, stats, now)
         last, version = self._last, self.ledger.version
+        account = NO_ACCOUNT
+        if self._heeds_told:
+            account = (stats.committed_units, stats.erased_units)
         if (
             last is not None
             and version == self._last_version
             and position == self._last_from
+            and account == self._last_account
             and (last.wake_at is None or now < last.wake_at)
         ):
             return last
         last = self._last = self._next(position, stats, now)
-        self._last_from, self._last_version = position, version
+        self._last_from, self._last_account, self._last_version = position, account, version
         return last
 
     def encoded(self, events: list[ServerEvent], encode: Callable[[list[ServerEvent]], T]) -> T:
@@ -173,12 +183,7 @@ class Edition:
         if position.tail:
             # Before the policy is asked: what the ledger has taken back it cannot save.
             position, retraction = self._compare(part, position)
-        told = Told(
-            position.at,
-            position.sure + len(position.tail),
-            stats.committed_units,
-            stats.erased_units + (0 if retraction is None else retraction.n),
-        )
+        told = _told(position, stats, retraction) if self._heeds_told else None
         allowed = self.policy.view(part, now, told)
         _require_view_within_ledger(part, allowed)
         if ending is None:
@@ -332,6 +337,15 @@ class Edition:
             for token, end in part.tokens(start, stop)
         ]
         return tokens or None
+
+
+def _told(position: Position, stats: AttachmentStats, retraction: Retraction | None) -> Told:
+    return Told(
+        position.at,
+        position.sure + len(position.tail),
+        stats.committed_units,
+        stats.erased_units + (0 if retraction is None else retraction.n),
+    )
 
 
 def _require_view_within_ledger(part: PartLedger, view: View) -> None:

@@ -36,10 +36,11 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
 
 class Policy(Protocol):
-    """The policy of one attachment, or of several that ask for the same. Owns no I/O, timer, lock.
+    """The policy of all attachments of a stream that ask for the same. Owns no I/O, timer, lock.
 
     What it keeps between calls is a memo of positions already found and of what it saw become of
-    drafts: asked again about the same ledger at the same time it says the same.
+    drafts, in which no reader matters: asked again about the same ledger it says the same until
+    `wake_at`, to every reader who was told the same.
     """
 
     @property
@@ -53,16 +54,13 @@ class Policy(Protocol):
         ...
 
     @property
-    def is_shareable(self) -> bool:
-        """Whether one object may serve all readers of a stream that ask for this policy: what they
-        were told does not matter to it, and while the ledger stays as it is, it allows the same
-        until `wake_at`.
-        """
+    def heeds_told(self) -> bool:
+        """Whether what it allows a reader depends on what that reader was told."""
         ...
 
-    def view(self, part: PartLedger, now: float, told: Told) -> View:
+    def view(self, part: PartLedger, now: float, told: Told | None) -> View:
         """How much of `part` may be committed and shown at `now` (seconds of the gateway's clock)
-        to a reader who was told so much of it.
+        to a reader who was told so much of it (None, unless `heeds_told`).
 
         Positions are code points in the part. Parts come in order of their index. Asked as if more
         could follow, also of the last part of a stream that was cut short. Raises PolicyError.

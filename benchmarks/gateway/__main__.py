@@ -50,6 +50,12 @@ class Turn(NamedTuple):
     name: str
     server: servers.Server
     kind: str
+    over_socket: bool = False
+    """WebSocket, not SSE."""
+
+    def request(self, count: int) -> bytes | load.Talk:
+        ask = self.server.talk if self.over_socket else self.server.request
+        return ask(self.kind, count)
 
 
 async def _in_process(report: Report, plan: Plan) -> None:
@@ -66,7 +72,7 @@ async def _throughput(report: Report, plan: Plan, turns: list[Turn]) -> None:
             is_litellm = turn.name == bars.LITELLM
             count = plan.litellm_events if is_litellm else plan.events
             streams = LITELLM_STREAMS if is_litellm else STREAMS
-            request = turn.server.request(turn.kind, count)
+            request = turn.request(count)
             done = await load.read_all(turn.server.port, request, streams)
             if done.frames < count * streams:
                 raise PeerError(f"{turn.name}: {done.frames} frames of {count * streams}")
@@ -123,6 +129,8 @@ async def run(plan: Plan, *, with_peers: bool) -> Report:
             Turn(f"{bars.BARE_HOLD}, a turn per frame", bare, "hold turns"),
             Turn(bars.WETINK_HOLD, wetink, "hold"),
             Turn(bars.WETINK_RETRACT, wetink, "retract"),
+            Turn("bare Starlette, messages of hold, WebSocket", bare, "hold", over_socket=True),
+            Turn("Wetink, hold, WebSocket", wetink, "hold", over_socket=True),
         ]
         paced: dict[str, servers.Server] = {"Wetink": wetink}
         if with_peers:
@@ -165,7 +173,8 @@ def main() -> int:
     if len(os.sched_getaffinity(0)) < 2:
         _say("needs two cores, one for the servers and one for their readers")
         return 2
-    report = uvloop.run(run(QUICK if options.quick else Plan(), with_peers=not options.no_peers))
+    plan = QUICK if options.quick else Plan(rounds=options.rounds)
+    report = uvloop.run(run(plan, with_peers=not options.no_peers))
     sys.stdout.write(report.table())
     if not options.quick:
         options.json.write_bytes(report.json())
@@ -177,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench-gateway", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="one short round: a try, nothing is written")
+    add("--rounds", type=int, default=Plan().rounds, help="default: 5")
     add("--no-peers", action="store_true", help="without Granian and LiteLLM")
     add("--json", type=Path, default=Path("docs/gateway.json"), help="default: docs/gateway.json")
     return parser

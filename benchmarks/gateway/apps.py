@@ -17,9 +17,9 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
-from benchmarks.gateway.source import WORD, Source, frames
+from benchmarks.gateway.source import WORD, Source, frames, messages
 from gateway.app import create_app
 from gateway.config import DeliveryConfig, GatewayConfig, LimitsConfig, ServerConfig
 from gateway.server import serve
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from starlette.requests import Request
+    from starlette.websockets import WebSocket
 
 EVENT_STREAM = "text/event-stream"
 HELD = 20_000
@@ -38,7 +39,7 @@ def config(port: int) -> GatewayConfig:
     """The gateway's own defaults, but for bounds that a benchmark of many streams must exceed."""
     return GatewayConfig(
         server=ServerConfig(port=port),
-        limits=LimitsConfig(live_streams=HELD, kept_streams=1),
+        limits=LimitsConfig(live_streams=HELD, connections=HELD, kept_streams=1),
         delivery=DeliveryConfig(heartbeat_s=600.0),
     )
 
@@ -57,7 +58,23 @@ def bare() -> Starlette:
         generate = _in_turns if "turns" in query else _at_once
         return StreamingResponse(generate(prepared), media_type=EVENT_STREAM)
 
-    return Starlette(routes=[Route("/", answer), Route("/readyz", _ready)])
+    return Starlette(
+        routes=[
+            Route("/", answer),
+            WebSocketRoute("/ws", _talk),
+            Route("/readyz", _ready),
+        ]
+    )
+
+
+async def _talk(websocket: WebSocket) -> None:
+    """`{"kind": "hold", "count": N}` is answered with the messages of `hold`."""
+    await websocket.accept()
+    wanted = await websocket.receive_json()
+    for message in _prepared_messages(wanted["kind"], wanted["count"]):
+        await websocket.send_text(message)
+    await websocket.send_text('{"type":"finish"}')
+    await websocket.close()
 
 
 def upstream() -> Starlette:
@@ -78,6 +95,11 @@ def upstream() -> Starlette:
 @cache
 def _prepared(kind: str, count: int) -> list[bytes]:
     return frames(count, kind)
+
+
+@cache
+def _prepared_messages(kind: str, count: int) -> list[str]:
+    return messages(count, kind)
 
 
 async def _at_once(prepared: list[bytes]) -> AsyncGenerator[bytes]:
@@ -116,7 +138,15 @@ def main() -> None:
         uvloop.run(serve(config(port), Source()))
     else:
         app = {"bare": bare, "upstream": upstream}[kind]()
-        uvicorn.run(app, port=port, log_level="warning", access_log=False, loop="uvloop")
+        uvicorn.run(
+            app,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            loop="uvloop",
+            ws="websockets-sansio",  # as the gateway has it
+            ws_per_message_deflate=False,
+        )
 
 
 if __name__ == "__main__":

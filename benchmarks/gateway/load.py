@@ -19,6 +19,13 @@ TIMEOUT_S = 120.0
 _STAMPS = re.compile(rb'"text":"((?:\d{%d})+)"' % CLOCK_DIGITS)
 
 
+class Talk(NamedTuple):
+    """A WebSocket on `path`, on which one `message` is sent."""
+
+    path: str
+    message: bytes
+
+
 class Load(NamedTuple):
     """What a number of answers read together came to."""
 
@@ -69,6 +76,46 @@ class _Reader(asyncio.Protocol):
                 future.set_exception(PeerError(f"a connection ended early: {self.head[:200]!r}"))
 
 
+class _SocketReader(_Reader):
+    """Counts the events of a WebSocket, until one is `finish`. Every event says its type once."""
+
+    EVENT = b'"type":"'
+    FINISH = EVENT + b"finish"
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(_handshake(talk.path))
+        self._message = _masked(talk.message)
+        self._cut = b""
+        """The end of what came last: an event may go on behind it."""
+
+    def data_received(self, data: bytes) -> None:
+        if not self.head:
+            self.head, end, data = data.partition(b"\r\n\r\n")
+            if not end or b" 101 " not in self.head:
+                self.transport.abort()
+                return
+            self.transport.write(self._message)
+        data = self._cut + data
+        self.frames += data.count(self.EVENT) - self._cut.count(self.EVENT)
+        if self.FINISH in data and not self.ended.done():
+            self.begun.set_result(None)
+            self.ended.set_result(None)
+            self.transport.close()
+        self._cut = data[1 - len(self.FINISH) :]
+
+
+def _handshake(path: str) -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ).encode()
+
+
+def _masked(message: bytes) -> bytes:
+    """As one text frame, whose mask changes nothing (RFC 6455, section 5.2)."""
+    return b"\x81\xfe" + len(message).to_bytes(2, "big") + bytes(4) + message
+
+
 class _Timing(_Reader):
     """Texts that say when they were made; how late each is, in ms."""
 
@@ -96,13 +143,17 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def read_all(port: int, request: bytes, connections: int) -> Load:
+async def read_all(port: int, request: bytes | Talk, connections: int) -> Load:
     """All at once, to the end. Raises PeerError."""
-    readers = await _connect(port, [_Reader(request) for _ in range(connections)])
+    readers = await _connect(port, [_reader(request) for _ in range(connections)])
     begun, used = time.perf_counter(), time.process_time()
     await _until([reader.ended for reader in readers])
     taken, used = time.perf_counter() - begun, time.process_time() - used
     return Load(taken, sum(reader.frames for reader in readers), used / taken)
+
+
+def _reader(request: bytes | Talk) -> _Reader:
+    return _SocketReader(request) if isinstance(request, Talk) else _Reader(request)
 
 
 async def lateness(port: int, request: bytes, connections: int) -> list[float]:

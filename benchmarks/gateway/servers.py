@@ -59,6 +59,10 @@ class Server:
         """What asks for `count` events of `kind`."""
         raise NotImplementedError
 
+    def talk(self, kind: str, count: int) -> load.Talk:
+        """The same over a WebSocket."""
+        raise NotImplementedError
+
     @property
     def memory_kib(self) -> int:
         """Resident."""
@@ -83,12 +87,18 @@ class Wetink(Server):
     def command(self) -> Sequence[str | Path]:
         return [sys.executable, "-m", "benchmarks.gateway.apps", "wetink", str(self.port)]
 
+    def talk(self, kind: str, count: int) -> load.Talk:
+        start = {"type": "start", "ref": "a", "request": self._wanted(kind, count)}
+        return load.Talk("/v1/ws", msgspec.json.encode(start))
+
     def request(self, kind: str, count: int) -> bytes:
+        return load.post("/v1/streams", msgspec.json.encode(self._wanted(kind, count)))
+
+    def _wanted(self, kind: str, count: int) -> dict[str, object]:
         policy = {"chunk": "chunk:sentence"}.get(kind, kind)
-        wanted = {"prompt": "x", "model": kind, "max_tokens": count, "policy": policy}
         if kind in ("paced", "idle"):
-            wanted["policy"] = "hold"
-        return load.post("/v1/streams", msgspec.json.encode(wanted))
+            policy = "hold"
+        return {"prompt": "x", "model": kind, "max_tokens": count, "policy": policy}
 
 
 class Bare(Server):
@@ -100,6 +110,9 @@ class Bare(Server):
     def request(self, kind: str, count: int) -> bytes:
         frames, _, turns = kind.partition(" ")
         return load.get(f"/?kind={frames}&count={count}" + ("&turns=1" if turns else ""))
+
+    def talk(self, kind: str, count: int) -> load.Talk:
+        return load.Talk("/ws", msgspec.json.encode({"kind": kind, "count": count}))
 
 
 class _OnGranian(Server):

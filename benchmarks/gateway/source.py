@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from gateway.backends.base import (
@@ -11,12 +12,14 @@ from gateway.backends.base import (
     BackendEvent,
     Drafted,
     Finished,
+    Load,
     ModelInfo,
     Sink,
     Verified,
 )
 from gateway.policies import SpecPolicy
 from protocol import sse
+from protocol.codec import encode_json
 from protocol.edition import Edition
 from protocol.events import OffsetUnit
 from protocol.ledger import Ledger
@@ -26,6 +29,7 @@ from protocol.sender import Sender
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from protocol.events import ServerEvent
     from protocol.requests import GenerationRequest
 
 WORD = " benchmark"
@@ -33,7 +37,12 @@ HELD = 3
 """Words of a draft; each second draft loses its last one."""
 SENTENCE = 8
 """Words."""
+STREAM_DIGITS = 22
+"""Of the gateway's stream ids."""
 EPOCH = 1_700_000_000_000
+_END = Finished("stop")
+HEAD_START = 16
+"""Turns of the event loop before the first event: what comes before there is a reader is merged."""
 CLOCK_DIGITS = 20
 """Of a paced event, whose text is the nanoseconds of the monotonic clock when it was made."""
 
@@ -66,15 +75,36 @@ def drafted(count: int) -> Iterator[BackendEvent]:
 
 def frames(count: int, kind: str = "hold") -> list[bytes]:
     """The frames that `count` events of `kind`, "hold" or "retract", end up as: one for each."""
+    writer = sse.EventWriter()
+    opened, *steps = _steps(count, kind, multiplexed=False)
+    writer.encode(*opened)
+    return [b"".join(map(writer.encode, events)) for events in steps]
+
+
+def messages(count: int, kind: str = "hold") -> list[str]:
+    """The WebSocket messages that they end up as."""
+    _, *steps = _steps(count, kind, multiplexed=True)
+    return [encode_json(event).decode() for events in steps for event in events]
+
+
+def _steps(count: int, kind: str, *, multiplexed: bool) -> Iterator[list[ServerEvent]]:
+    """`open`, and what each of `count` events of `kind` ends up as."""
     ledger = Ledger()
     policy = SpecPolicy(StreamRetract() if kind == "retract" else Hold())
     unit = OffsetUnit.CODEPOINT
     sender = Sender(
-        Edition(ledger, policy, stream="s", epoch=EPOCH, model="m", unit=unit, started_at=0.0)
+        Edition(
+            ledger,
+            policy,
+            stream="s" * STREAM_DIGITS,
+            epoch=EPOCH,
+            model="m",
+            unit=unit,
+            started_at=0.0,
+            multiplexed=multiplexed,
+        )
     )
-    writer = sse.EventWriter()
-    writer.encode(sender.open())
-    made: list[bytes] = []
+    yield [sender.open()]
     for event in drafted(count) if kind == "retract" else verified(count):
         match event:
             case Verified():
@@ -83,8 +113,12 @@ def frames(count: int, kind: str = "hold") -> list[bytes]:
                 ledger.draft(event.tail)
             case _:
                 raise AssertionError(event)
-        made.append(b"".join(map(writer.encode, sender.advance(0.0))))
-    return made
+        yield sender.advance(0.0)
+
+
+def _after_a_while(events: Iterator[BackendEvent]) -> Iterator[BackendEvent | None]:
+    """None: nothing in this turn."""
+    return chain(repeat(None, HEAD_START), events)
 
 
 def clock_text() -> str:
@@ -103,7 +137,7 @@ class Source:
 
     def __init__(self, rate: float = 50.0) -> None:
         self._rate = rate
-        self._playing: dict[str, tuple[Sink, Iterator[BackendEvent]]] = {}
+        self._playing: dict[str, tuple[Sink, Iterator[BackendEvent | None]]] = {}
         self._paced: dict[str, tuple[Sink, int]] = {}
         self._sinks: dict[str, Sink] = {}
         self._work = asyncio.Event()
@@ -121,20 +155,33 @@ class Source:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def places(self) -> int | None:
+        return None
+
     def models(self) -> list[ModelInfo]:
         return [ModelInfo(id=name, context_length=1 << 20) for name in self.MODELS]
 
+    def load(self) -> Load:
+        return Load()
+
     async def generate(
-        self, stream: str, request: GenerationRequest, sink: Sink, *, want_drafts: bool = False
+        self,
+        stream: str,
+        request: GenerationRequest,
+        sink: Sink,
+        *,
+        want_drafts: bool = False,
+        tenant: str = "",
     ) -> Admission:
         self._sinks[stream] = sink
         match request.model:
             case "hold":
-                self._playing[stream] = (sink, verified(request.max_tokens))
+                self._playing[stream] = (sink, _after_a_while(verified(request.max_tokens)))
             case "retract":
-                self._playing[stream] = (sink, drafted(request.max_tokens))
+                self._playing[stream] = (sink, _after_a_while(drafted(request.max_tokens)))
             case "chunk":
-                self._playing[stream] = (sink, sentences(request.max_tokens))
+                self._playing[stream] = (sink, _after_a_while(sentences(request.max_tokens)))
             case "paced":
                 self._paced[stream] = (sink, request.max_tokens)
             case _:
@@ -159,11 +206,10 @@ class Source:
             # A turn of the loop in between, so that all who were started together play together.
             await asyncio.sleep(0)
             for stream, (sink, events) in list(self._playing.items()):
-                event = next(events, None)
-                if event is None:
+                event = next(events, _END)
+                if event is _END:
                     del self._playing[stream], self._sinks[stream]
-                    sink(Finished("stop"))
-                else:
+                if event is not None:
                     sink(event)
             if not self._playing:
                 self._work.clear()

@@ -169,7 +169,7 @@ class Attachment:
         if at > self._sent_of(part):
             raise RequestError(
                 ErrorCode.INVALID_VALUE,
-                f"an ack is at most what was delivered: part {self.cursor.part}, offset "
+                f"an ack may not go beyond what was delivered: part {self.cursor.part}, offset "
                 f"{self.cursor.offset}",
                 "at",
             )

@@ -67,8 +67,11 @@ class _Piece(NamedTuple):
 
 
 class Budget:
-    """The account of one attachment. It lives through parts and ends with the attachment: whoever
-    resumes begins safe again.
+    """What was seen of a stream's drafts, and how much of the next a reader may see.
+
+    The account itself, units committed and taken back, is each reader's own and comes with `told`;
+    so one object serves all readers with the same budget and unit. It lives through parts, for as
+    long as one of them reads: a first reader, or one who comes back to nobody, begins safe.
     """
 
     def __init__(self, budget: float, unit: OffsetUnit) -> None:
@@ -76,7 +79,8 @@ class Budget:
         self._aim = AIM * budget
         self._unit = unit
         self.limit = 0
-        """Up to where the part weighed last may be shown, in code points."""
+        """Up to where the part weighed last may be shown to the reader it was weighed for, in code
+        points."""
         self._part: int = -1
         self._base: int = 0
         """Where the tail that is watched begins in its part, in code points."""

@@ -166,16 +166,16 @@ class SpecPolicy:
                 return tail
 
     @property
-    def is_shareable(self) -> bool:
-        """A budget is an account of what one reader was told."""
-        return self._budget is None
+    def heeds_told(self) -> bool:
+        """A budget is weighed against what the reader was told so far."""
+        return self._budget is not None
 
-    def view(self, part: PartLedger, now: float, told: Told) -> View:
+    def view(self, part: PartLedger, now: float, told: Told | None) -> View:
         try:
             if part.index != self._part:
                 self._part = part.index
                 self._current = self._for_kind(part.kind)
-            if self._budget is not None:
+            if self._budget is not None and told is not None:
                 self._budget.weigh(part, told)
             return self._current.view(part, now)
         except (KeyboardInterrupt, SystemExit):

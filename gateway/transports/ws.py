@@ -335,7 +335,7 @@ class _Socket:
             if attached.stream is stream and not attached.attachment.closed:
                 raise RequestError(
                     ErrorCode.ALREADY_ATTACHED,
-                    f"this connection reads the stream already, as {quoted(ref)}; detach it first",
+                    f"this connection already reads the stream, as {quoted(ref)}; detach it first",
                     "stream",
                 )
 

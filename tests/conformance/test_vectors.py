@@ -179,13 +179,13 @@ class GivenPolicy:
 
     wants_drafts = True
 
-    is_shareable = False
+    heeds_told = True
 
     def __init__(self) -> None:
         self.described: dict[str, object] = {"kind": "x"}
         self.given: tuple[int, int] | str = "all"
 
-    def view(self, part: PartLedger, now: float, told: Told) -> View:
+    def view(self, part: PartLedger, now: float, told: Told | None) -> View:
         match self.given:
             case "all":
                 return View(part.committed_length, part.total_length)

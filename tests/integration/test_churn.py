@@ -104,7 +104,10 @@ async def test_gateway_and_engine_are_as_before_when_readers_came_cancelled_and_
             before = now
         return before
 
-    async with running_server(config, backend) as url, httpx.AsyncClient(base_url=url) as http:
+    async with (
+        running_server(config, backend) as url,
+        httpx.AsyncClient(base_url=url, timeout=120) as http,
+    ):
         while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         text = await whole_cache(url)

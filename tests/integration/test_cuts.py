@@ -139,6 +139,7 @@ async def cut_all(backend: Backend, requests: Sequence[Mapping[str, object]]) ->
     async with serving(backend) as (url, http):
         # A loop that was busy for longer than a connection is kept finds it closed while it sends.
         http.headers["Connection"] = "close"
+        http.timeout = None  # a start waits for its turn behind streams that are cut
         while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         cuts = await asyncio.gather(

@@ -66,7 +66,10 @@ def backend() -> LocalBackend:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url(backend: LocalBackend) -> AsyncGenerator[str]:
     config = GatewayConfig.load(overrides={"server.port": 0}, env={})
-    async with running_server(config, backend) as base, httpx.AsyncClient(base_url=base) as http:
+    async with (
+        running_server(config, backend) as base,
+        httpx.AsyncClient(base_url=base, timeout=120) as http,
+    ):
         await engine_runs(http)
         yield base
 
@@ -155,7 +158,7 @@ FAULTS: dict[str, Callable[[int], None]] = {"kill": kill, "stop": stop, "starve"
 
 async def strike(url: str, backend: LocalBackend, fault: str, progress: int) -> list[Read]:
     """All streams from begin to end, with one fault in between."""
-    async with httpx.AsyncClient(base_url=url) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=120) as http:
         await engine_runs(http)
     readers = Readers(url)
     reading = asyncio.create_task(readers.read_all())

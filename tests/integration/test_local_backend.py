@@ -377,7 +377,9 @@ async def test_backend_ends_a_stream_as_cancelled_when_the_engine_dies_before_it
 
 async def test_backend_gives_up_the_stream_that_engines_die_of_and_serves_the_others() -> None:
     async with running() as backend:
-        with pytest.raises(BackendError, match="engines end while they work on this") as caught:
+        with pytest.raises(
+            BackendError, match="the engine ends whenever it works on this"
+        ) as caught:
             await backend.generate("a", ask("crash"), Reader())
         assert caught.value.code is ErrorCode.ENGINE_FAILED
         while not backend.ready:  # noqa: ASYNC110 - polled, as /readyz is
@@ -410,7 +412,7 @@ async def test_backend_gives_only_the_poison_up_when_streams_share_an_engine_wit
         for reader in innocent:
             assert isinstance(await reader.ended(), Finished)
             assert reader.text == LONG_TEXT
-    assert "5 streams tried one by one: engines keep ending" in caplog.messages
+    assert "the engine keeps ending: trying 5 streams one at a time" in caplog.messages
 
 
 async def test_backend_lets_a_new_stream_wait_while_suspects_are_tried() -> None:
@@ -514,7 +516,7 @@ async def test_stream_whose_sink_raises_ends_alone(caplog: pytest.LogCaptureFixt
         os.kill(backend.engine_pid, signal.SIGKILL)
         assert isinstance(await reader.ended(), Finished)
     assert reader.text == TEXT
-    assert caplog.messages.count("what a stream says cannot be taken") == 1
+    assert caplog.messages.count("a stream's events could not be delivered") == 1
 
 
 async def test_stream_reports_the_prompt_tokens_its_first_engine_had_cached() -> None:

@@ -287,6 +287,9 @@ async def test_reader_is_served_while_a_start_waits_for_its_admission(served: Se
         assert reader["ack"] == "0.4"
         await socket.send("cancel", ref="a")
         assert isinstance(await socket.next(), Finish)
+        await socket.send("detach", ref="a")
+        await socket.send("ack", ref="a", at=4)
+        assert await socket.refused() == ("unknown_ref", "a", "ref")
         await socket.send("start", ref="b", request={"prompt": "hi"})
         assert await socket.refused() == ("duplicate_ref", "b", "ref")
         served.backend.admits.set()
@@ -304,7 +307,8 @@ async def test_start_is_withdrawn_before_its_admission(served: Served, withdraw:
         await socket.send(withdraw, ref="a")
         assert await socket.refused() == ("withdrawn", "a", None)
         served.backend.admits.set()
-        await socket.start("a")
+        opened = await socket.start("b")
+        assert opened.ref == "b", "the withdrawn start began all the same"
         assert len(served.backend.requests) == 1
 
 

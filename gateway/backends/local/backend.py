@@ -3,7 +3,7 @@
 The process is restarted when it dies or hangs. Every stream it had is then continued from its
 committed tokens with its seed, and says the same as if nothing had happened: readers see one
 retraction of the tail, at most, and a pause. Which may go on at once, and which has to be given up
-because engines end of it, is the quarantine's decision.
+because of whom engines end, is the quarantine's decision.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class LocalBackend:
     def engine_ready(self) -> None:
         """Every stream of an engine that ended goes on where its committed tokens end."""
         if suspects := self._quarantine.suspects:
-            logger.warning("%s tried one by one: engines keep ending", _streams(suspects))
+            logger.warning("the engine keeps ending: trying %s one at a time", _streams(suspects))
         self._put_on_engine(self._quarantine.engine_ready())
 
     def receive(self, frame: Step | Answer) -> None:
@@ -273,9 +273,10 @@ class LocalBackend:
             return False
         if (live := self._forget(culprit)) is not None:
             logger.error(
-                "a stream is given up: engines end of it", extra={"fields": live.log_fields}
+                "gave a stream up: the engine ends whenever it works on it",
+                extra={"fields": live.log_fields},
             )
-            message = "engines end while they work on this stream, and on no other"
+            message = "the engine ends whenever it works on this stream, and on no other"
             self._give_up(culprit, live, BackendError(message, ErrorCode.ENGINE_FAILED))
         return True
 
@@ -343,7 +344,7 @@ class LocalBackend:
             live.sink(event)
         except Exception:
             logger.exception(
-                "what a stream says cannot be taken", extra={"fields": live.log_fields}
+                "a stream's events could not be delivered", extra={"fields": live.log_fields}
             )
             if stream in self._live:
                 self._supervisor.send(frames.Cancel(stream))

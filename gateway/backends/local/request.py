@@ -29,7 +29,9 @@ def start_frame(
     if isinstance(request.grammar, ToolCall) and (request.stop or request.stop_token_ids):
         field = "stop" if request.stop else "stop_token_ids"
         raise RequestError(
-            ErrorCode.INVALID_VALUE, f"{field}: not with tools, as half a call is none", field
+            ErrorCode.INVALID_VALUE,
+            f"{field} cannot be combined with tools: half a call is no call",
+            field,
         )
     messages = request.messages
     sampling = frames.SamplingParams(

@@ -20,13 +20,13 @@ class Everything:
 
     wants_drafts = True
 
-    def __init__(self, *, is_shareable: bool = True, wake_at: float | None = None) -> None:
-        self.is_shareable = is_shareable
+    def __init__(self, *, heeds_told: bool = False, wake_at: float | None = None) -> None:
+        self.heeds_told = heeds_told
         self.described: dict[str, object] = {"kind": "retract"}
         self.asked = 0
         self._wake_at = wake_at
 
-    def view(self, part: PartLedger, now: float, told: Told) -> View:
+    def view(self, part: PartLedger, now: float, told: Told | None) -> View:
         self.asked += 1
         return View(part.committed_length, part.total_length, self._wake_at)
 
@@ -99,12 +99,27 @@ def test_reader_is_not_given_a_step_once_the_policy_wants_to_be_asked_again() ->
     assert policy.asked == 2
 
 
-def test_readers_share_nothing_when_the_policy_goes_by_what_each_was_told() -> None:
-    ledger, policy = Ledger(), Everything(is_shareable=False)
+def test_policy_that_goes_by_what_readers_were_told_is_asked_once_for_the_same_account() -> None:
+    ledger, policy = Ledger(), Everything(heeds_told=True)
     first, second = readers_of(edition_of(ledger, policy))
     ledger.verify("a")
-    assert first.advance(1.0) is not second.advance(1.0)
-    assert policy.asked == 2
+    assert first.advance(1.0) is second.advance(1.0)
+    assert policy.asked == 1
+
+
+def test_policy_that_goes_by_what_readers_were_told_is_asked_for_each_account() -> None:
+    """One lost text that the other never saw: they hold the same and have paid differently."""
+    ledger, policy = Ledger(), Everything(heeds_told=True)
+    first, second = readers_of(edition_of(ledger, policy))
+    ledger.draft("x")
+    first.advance(1.0)
+    ledger.draft("", cause="draft_rejected")
+    first.advance(1.0)
+    second.advance(1.0)
+    asked = policy.asked
+    ledger.verify("a")
+    assert first.advance(2.0) is not second.advance(2.0)
+    assert policy.asked == asked + 2
 
 
 def test_readers_share_nothing_when_events_say_when_they_were_sent() -> None:

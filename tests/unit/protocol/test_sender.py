@@ -41,13 +41,13 @@ class AsTheTestSays:
     """A policy that allows what the test says."""
 
     wants_drafts = True
-    is_shareable = False
+    heeds_told = True
 
     def __init__(self) -> None:
         self.described: dict[str, object] = {"kind": "retract"}
         self.allow: Callable[[PartLedger], View] = everything
 
-    def view(self, part: PartLedger, now: float, told: Told) -> View:
+    def view(self, part: PartLedger, now: float, told: Told | None) -> View:
         return self.allow(part)
 
 

@@ -28,21 +28,17 @@ class Reader:
     """Counts for itself what one attachment shows and takes back."""
 
     def __init__(
-        self, ledger: Ledger, budget: float | None, *, at: int | None = None, max_tail: int = 1000
+        self,
+        ledger: Ledger,
+        budget: float | None,
+        *,
+        at: int | None = None,
+        max_tail: int = 1000,
+        edition: Edition | None = None,
     ) -> None:
+        """`edition`: one that other readers with the same budget have, too."""
         self.budget = 1.0 if budget is None else budget
-        spec = StreamRetract(budget=budget, max_tail=max_tail)
-        self.sender = Sender(
-            Edition(
-                ledger,
-                SpecPolicy(spec),
-                stream="s",
-                epoch=1,
-                model="m",
-                unit=OffsetUnit.CODEPOINT,
-                started_at=0.0,
-            )
-        )
+        self.sender = Sender(edition or edition_of(ledger, budget, max_tail))
         self.sender.open(None if at is None else Cursor(1, 0, at))
         self.committed = self.erased = self.shown = self.tail = self.longest = 0
 
@@ -68,6 +64,18 @@ class Reader:
 
     def check(self) -> None:
         assert self.erased <= self.budget * self.committed + self.longest + 1e-6
+
+
+def edition_of(ledger: Ledger, budget: float | None, max_tail: int = 1000) -> Edition:
+    return Edition(
+        ledger,
+        SpecPolicy(StreamRetract(budget=budget, max_tail=max_tail)),
+        stream="s",
+        epoch=1,
+        model="m",
+        unit=OffsetUnit.CODEPOINT,
+        started_at=0.0,
+    )
 
 
 class Round(NamedTuple):
@@ -105,6 +113,24 @@ def test_reader_loses_at_most_the_budget_and_one_tail_whatever_is_claimed(
         if number == cut:  # one reader goes and comes back, with an account of its own
             readers.append(Reader(ledger, several[0], at=ledger.current.committed_length))
         play(ledger, round_, readers)
+        for reader in readers:
+            reader.check()
+
+
+@patient
+@given(rounds=rounds, budget=budgets, lags=st.lists(st.integers(0, 7), min_size=60, max_size=60))
+def test_readers_who_share_a_budget_lose_at_most_their_own_each(
+    rounds: list[Round], budget: float, lags: list[int]
+) -> None:
+    """Whoever lags misses drafts that the others pay for, and joins them later. One comes late."""
+    ledger = Ledger()
+    edition = edition_of(ledger, budget)
+    readers = [Reader(ledger, budget, edition=edition) for _ in range(3)]
+    for number, (round_, lag) in enumerate(zip(rounds, lags, strict=False)):
+        if number == len(rounds) // 2:
+            at = ledger.current.committed_length
+            readers.append(Reader(ledger, budget, at=at, edition=edition))
+        play(ledger, round_, [each for index, each in enumerate(readers) if not lag >> index & 1])
         for reader in readers:
             reader.check()
 

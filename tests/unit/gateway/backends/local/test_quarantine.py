@@ -73,6 +73,14 @@ def test_suspect_is_given_up_only_after_it_ended_an_engine_it_had_for_itself() -
     assert quarantine.engine_ready() == ["a", "c"]
 
 
+def test_suspect_blamed_twice_is_not_given_up_while_it_may_have_been_its_neighbour() -> None:
+    quarantine = with_suspects("a", "b")
+    for alone, joins in (("b", "a"), ("a", "b"), ("b", "a")):
+        assert quarantine.engine_ready() == [alone]
+        assert quarantine.trial_is_long(alone) == [joins]
+        assert quarantine.engine_lost() is None
+
+
 def test_stream_that_is_alone_anyway_is_given_up_after_the_third_end() -> None:
     quarantine = with_suspects("a")
     assert quarantine.engine_ready() == ["a"]
