@@ -77,6 +77,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     drafters: list[str] = []
     default_drafter: str | None = None
     """For requests that choose none; None: the backend leaves no choice."""
+    draft_model: str | None = None
+    """Another model, whose text is shown ahead of this one's; None: tentative text is its own."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

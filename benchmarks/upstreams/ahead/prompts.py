@@ -1,0 +1,32 @@
+"""What upstream and drafter are asked: raw prompts, as the recorded upstream is a base model."""
+
+from __future__ import annotations
+
+from benchmarks.drafters.prompts import PASSAGES
+
+_QUESTIONS = (
+    "Why is the sky blue?",
+    "How can I sleep better?",
+    "What should I see in Paris in two days?",
+    "How does a bicycle stay upright?",
+)
+_CODE = (
+    'def is_prime(n):\n    """Return True if n is a prime number."""\n',
+    'class Stack:\n    """A stack with push, pop and peek."""\n\n    def __init__(self):\n',
+    'import csv\n\ndef read_table(path):\n    """Read a CSV file, a dictionary per line."""\n',
+    "// Returns the sum of all even numbers in an array.\nfunction sumEven(numbers) {\n",
+)
+_CHAT = (
+    "The following is a conversation between a user and a helpful assistant.\n\n"
+    "User: What is the capital of Italy?\n"
+    "Assistant: The capital of Italy is Rome. It has about 2.8 million inhabitants.\n\n"
+    "User: {}\nAssistant:"
+)
+_SUMMARY = "Text: {}\n\nThe text above, summarised sentence by sentence:\n"
+
+PROMPTS: dict[str, tuple[str, ...]] = {
+    "chat": tuple(_CHAT.format(question) for question in _QUESTIONS),
+    "code": _CODE,
+    "summary": tuple(_SUMMARY.format(passage) for passage in PASSAGES[:4]),
+}
+STOPS: dict[str, list[str]] = {"chat": ["\nUser:"], "code": [], "summary": ["\n\nText:"]}
