@@ -3,12 +3,13 @@
 Let B be the budget, C the units committed to the reader, E the units taken back from it, L the
 longest tail it was ever shown. What is promised, whatever the drafter claims and does:
 
-    E ≤ B·C + L at every moment, and nothing is shown that is not expected to keep E ≤ B·C.
+    E ≤ B·C + L at every moment, and nothing is shown that is not expected to keep E ≤ B·C, but
+    what a reader is shown first, before anything is committed: that is expected to keep E within
+    the budget of an answer of `ADVANCE_UNITS`.
 
 Proof of the bound. Text is added to the tail only while risk ≤ AIM·B·C − E, and risk, a sum of
 chances times lengths, is never negative; so at every addition E ≤ B·C. Until the next addition
-nothing can be taken back but the tail on show, which is at most L, and C does not fall. (Before the
-first addition E = 0.) With B → 0 the right side of the condition falls below any text's risk: a
+nothing can be taken back but the tail on show, which is at most L, and C does X With B → 0 the right side of the condition falls below any text's risk: a
 claim of certainty counts as measured, hence never as 0, and nothing is shown.
 
 The expectation rests on measurement, not on the drafter's word. Every drafted token is watched
@@ -47,6 +48,8 @@ AIM = 0.85
 """The part of the budget that is aimed for; the rest is for what chance adds."""
 REPAY_UNITS = 200.0
 """Over so many units what is left of the budget, or was overspent, is spent or saved up again."""
+ADVANCE_UNITS = 200.0
+"""Most answers become longer; a shorter one may lose what one of this length might."""
 MOST_STAKE = 3.0
 """The tail on show is at most so many times what is left of the budget, however safe it seems: one
 mishap should not cost a short answer its budget."""
@@ -94,8 +97,12 @@ class Budget:
         self._watch(part)
         fresh = units.length(part.committed_text(told.at), self._unit)
         committed = told.committed_units + fresh
-        left = self._aim * committed - told.erased_units
-        deepest = self._deepest(left)
+        if part.committed_length or part.index or told.erased_units:
+            left = self._aim * committed - told.erased_units
+            deepest = self._deepest(left)
+        else:
+            left = self._aim * ADVANCE_UNITS
+            deepest = len(LEVELS) - 1
         stake, risk, self.limit = 0, 0.0, part.committed_length
         for piece in self._pieces:
             stake += piece.units
