@@ -116,7 +116,12 @@ def _serve_parser() -> argparse.ArgumentParser:
     add("--config", type=Path, metavar="FILE", help="TOML file; options given here win over it")
     add("--keys-file", metavar="FILE", help="keys that let in (default: those of `wetink keys`)")
     add("--allow-anyone", action="store_true", default=None, help="serve requests without a key")
-    add("--backend", choices=["local", "scripted"], help="source of tokens (default: local)")
+    add(
+        "--backend", choices=["local", "scripted", "none"], help="source of tokens (default: local)"
+    )
+    to_serve = "serve the models of this OpenAI-compatible server; no engine is started"
+    add("--upstream", metavar="URL", action="append", help=to_serve)
+    add("--upstream-key-variable", metavar="NAME", help="environment variable with its API key")
     add("--trace", metavar="PATH", help="play this trace file, or folder of them; no model is used")
     demo = "the page may slow the engine down and kill it; loopback addresses only"
     add("--demo", action="store_const", const=True, help=demo)
@@ -151,6 +156,9 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
         "backend.traces": options.trace,
         "demonstration.enabled": options.demo,
     }
+    if options.upstream is not None:
+        key = {"key_variable": options.upstream_key_variable}
+        given["upstreams"] = [{"url": url, **key} for url in options.upstream]
     given |= {
         f"engine.{name}": getattr(options, name, None) for name in EngineConfig.__struct_fields__
     }
@@ -158,7 +166,21 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _backend(config: GatewayConfig) -> Backend:
-    if config.backend.kind == "scripted":
+    """The gateway's own source of tokens, and upstreams beside it."""
+    own = _own_backend(config)
+    if not config.upstreams:
+        assert own is not None
+        return own
+    from gateway.backends.openai import OpenAIBackend
+    from gateway.backends.routes import Routes
+
+    return Routes([OpenAIBackend(each) for each in config.upstreams], own)
+
+
+def _own_backend(config: GatewayConfig) -> Backend | None:
+    if config.own_backend == "none":
+        return None
+    if config.own_backend == "scripted":
         from gateway.backends.scripted import ScriptedBackend
 
         return ScriptedBackend.from_config(config.backend)

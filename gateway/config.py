@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway import config_checks as checks
+from gateway.config_upstreams import UpstreamConfig, check_upstreams
 from gateway.errors import ConfigError
 from protocol.refusals import refusal
 from protocol.requests import Chunk, Hold, PolicySpec, StreamRetract
@@ -28,6 +29,8 @@ ENV_PREFIX = "WETINK_"
 KEY_VARIABLE = "WETINK_KEY"
 """A client's; it may stand in the environment that a gateway is started from."""
 
+UPSTREAMS = "upstreams"
+"""The one section that there may be several of: only files and the command line have it."""
 MAX_VERIFY_DELAY_MS = 1000.0
 """As in engine/config.py."""
 
@@ -185,8 +188,9 @@ class PoliciesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which source of tokens, and how the scripted one plays."""
 
-    kind: Literal["local", "scripted"] = "local"
-    """"local": an engine of our own; "scripted": plays trace files, for trying clients out."""
+    kind: Literal["local", "scripted", "none"] | None = None
+    """"local": an engine of our own; "scripted": plays trace files, for trying clients out; "none":
+    nothing beside `[[upstreams]]`. None: "none" where there are upstreams, else "local"."""
     traces: str | None = None
     """Trace file or folder of traces of the scripted backend; None: the sample that is built in."""
     speed: Annotated[float, Meta(gt=0.0)] = 1.0
@@ -292,6 +296,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     demonstration: DemonstrationConfig = DemonstrationConfig()
     log: LogConfig = LogConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    upstreams: list[UpstreamConfig] = []
+
+    @property
+    def own_backend(self) -> Literal["local", "scripted", "none"]:
+        """The source of tokens beside the upstreams."""
+        return self.backend.kind or ("none" if self.upstreams else "local")
 
     @property
     def started_engine(self) -> EngineConfig:
@@ -335,6 +345,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         checks.check_profiles(policies.profiles, profiles_of(policies), policies.default)
         checks.check_names(server.allowed_origins, hosts, self.limits.exempt_addresses)
         checks.check_tls(server.tls_certificate, server.tls_key)
+        check_upstreams(self.upstreams)
+        if self.own_backend == "none" and not self.upstreams:
+            raise ConfigError('backend.kind: "none" goes with [[upstreams]], and there is none')
         if self.demonstration.enabled:
             checks.check_demonstration([server.host, *hosts])
 
@@ -369,6 +382,8 @@ def _from_env(env: Mapping[str, str]) -> dict[str, object]:
     """
     known: dict[str, tuple[str, bool]] = {}
     for section in msgspec.structs.fields(GatewayConfig):
+        if section.name == UPSTREAMS:
+            continue
         for field in msgspec.structs.fields(cast("type[msgspec.Struct]", type(section.default))):
             if field.name != "profiles":
                 key = f"{section.name}.{field.name}"
@@ -391,6 +406,9 @@ _KUBERNETES = re.compile(r"WETINK_(SERVICE_(HOST|PORT)|PORT(_|$))")
 
 
 def _put(tree: dict[str, Any], key: str, value: object) -> None:
+    if key == UPSTREAMS:
+        tree[key] = value
+        return
     section, _, name = key.partition(".")
     table = tree.setdefault(section, {})
     if not isinstance(table, dict):

@@ -80,8 +80,8 @@ def examine(path: Path | None) -> list[Finding]:
         _port(config),
         _address(config.server.host),
     ]
-    if config.backend.kind == "scripted":
-        return [*findings, Finding("engine", "ok", 'none needed: backend.kind is "scripted"')]
+    if (kind := config.own_backend) != "local":
+        return [*findings, Finding("engine", "ok", f'none needed: backend.kind is "{kind}"')]
     return [*findings, *_engine(config)]
 
 

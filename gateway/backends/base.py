@@ -85,7 +85,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """A request the backend has taken on."""
 
     prompt_tokens: int
+    """0: not known before its end."""
     seed: int | None
+    """None: the backend takes none, so the text cannot be had again."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +111,36 @@ class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int
     sentinel_checks: int
     sentinel_mismatches: int
+
+
+class ServerState(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of an upstream, as of now."""
+
+    url: str
+    condition: str
+    """"up"; "resting" (asked to be left alone); "down"; "probed" (was down, one request tries it).
+    """
+    outstanding: int
+    """Requests under way."""
+    requests: int
+    failures: dict[str, int]
+    """By code, since the start."""
+    last_failure: str | None
+    tried_in_s: float
+    """Seconds until it is asked again."""
+
+
+class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream, as of now."""
+
+    name: str
+    dialect: str
+    models: list[str]
+    priority: int
+    weight: float
+    continued: dict[str, int]
+    """How streams went on whose server was lost, since the start."""
+    servers: list[ServerState]
 
 
 class Backend(Protocol):
@@ -159,6 +191,13 @@ class Backend(Protocol):
     def want_drafts(self, stream: str, wanted: bool) -> None:
         """Whether anyone shows tentative text; a backend may then stop sending `Drafted`."""
         ...
+
+
+@runtime_checkable
+class HasUpstreams(Protocol):
+    """What a backend says that passes on other servers' text."""
+
+    def upstreams(self) -> list[UpstreamState]: ...
 
 
 @runtime_checkable

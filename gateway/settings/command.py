@@ -104,11 +104,18 @@ def shown(path: Path | None, env: Mapping[str, str]) -> str:
     engine = check_engine(config.engine)
     file = {} if path is None else read_toml(path)
     values = msgspec.to_builtins({**msgspec.structs.asdict(config), "engine": engine})
-    tables = [
-        _table(section, values[section.name], file.get(section.name, {}), env)
-        for section in sections()
-    ]
+    tables: list[str] = []
+    for section in sections():
+        if section.is_repeated:
+            tables += [_repeated(section, each) for each in values[section.name]]
+        else:
+            tables.append(_table(section, values[section.name], file.get(section.name, {}), env))
     return "\n".join(tables)
+
+
+def _repeated(section: Section, values: Mapping[str, Any]) -> str:
+    """One of several tables; all come from the file. Where a key is, not the key, stands in it."""
+    return "[" + _table(section, values, {}, {}).replace("]\n", "]]\n", 1)
 
 
 def _table(

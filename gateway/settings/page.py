@@ -26,7 +26,8 @@ def page() -> str:
 
 def _section(section: Section) -> str:
     entries = "".join(map(_entry, section.settings))
-    return f"\n## [{section.name}]\n\n{section.text}\n\n{entries}"
+    name = f"[[{section.name}]]" if section.is_repeated else f"[{section.name}]"
+    return f"\n## {name}\n\n{section.text}\n\n{entries}"
 
 
 def _entry(setting: Setting) -> str:

@@ -11,7 +11,8 @@ import msgspec
 from msgspec import inspect as types
 
 from gateway.backends.local.settings import EngineConfig
-from gateway.config import ENV_PREFIX, GatewayConfig
+from gateway.config import ENV_PREFIX, UPSTREAMS, GatewayConfig
+from gateway.config_upstreams import UpstreamConfig
 
 UNITS = {"_s": "seconds", "_ms": "milliseconds", "_bytes": "bytes", "_mib": "MiB"}
 """By the end of a key's name."""
@@ -48,11 +49,19 @@ class Section(NamedTuple):
     text: str
     settings: list[Setting]
 
+    @property
+    def is_repeated(self) -> bool:
+        """There may be several of it: a table `[[…]]` each."""
+        return self.name == UPSTREAMS
+
 
 def sections() -> list[Section]:
     """All there are, in the order of the file."""
     return [
-        _section(each.name, cast("_Struct", type(each.default)))
+        _section(
+            each.name,
+            UpstreamConfig if each.name == UPSTREAMS else cast("_Struct", type(each.default)),
+        )
         for each in msgspec.structs.fields(GatewayConfig)
     ]
 
@@ -70,7 +79,7 @@ def _section(name: str, struct: _Struct) -> Section:
             _default(by_name[field.name]),
             next((unit for end, unit in UNITS.items() if field.name.endswith(end)), None),
             texts.get(field.name, ""),
-            field.name != "profiles",
+            field.name != "profiles" and name != UPSTREAMS,
         )
         for field in msgspec.structs.fields(struct)
     ]
@@ -127,7 +136,10 @@ def _words(kind: types.Type) -> str:
                 f'"{each}"' if isinstance(each, str) else str(each) for each in values
             )
         case types.ListType(item_type=item) | types.VarTupleType(item_type=item):
-            return f"list of {_words(item)}s"
+            plural = "" if isinstance(item, types.LiteralType) else "s"
+            return f"list of {_words(item)}{plural}"
+        case types.DictType(value_type=types.StrType()):
+            return "table of strings"
         case types.DictType():
             return "table of policies"
         case _:

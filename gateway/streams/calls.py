@@ -46,7 +46,11 @@ class CallReader:
                 pass
             case Finished():
                 self._finished(event)
-            case Failed() | PartBegins():
+            case PartBegins():
+                # Of a backend that knows what a call is.
+                self._plain = True
+                self._sink(event)
+            case Failed():
                 self._sink(event)
             case _:
                 assert_never(event)

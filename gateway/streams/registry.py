@@ -206,8 +206,7 @@ class StreamRegistry:
         admission = await self._backend.generate(
             stream.id, request, sink, want_drafts=want_drafts, tenant=stream.owner
         )
-        if admission.seed is not None:
-            stream.seed = admission.seed
+        stream.seed = admission.seed
         return request
 
     def get(self, stream_id: str, principal: Principal, cursor: Cursor | None = None) -> Stream:
