@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateway.backends.base import Backend
+    from gateway.backends.local import LocalBackend
     from gateway.config import GatewayConfig
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
@@ -122,6 +123,8 @@ def _serve_parser() -> argparse.ArgumentParser:
     to_serve = "serve the models of this OpenAI-compatible server; no engine is started"
     add("--upstream", metavar="URL", action="append", help=to_serve)
     add("--upstream-key-variable", metavar="NAME", help="environment variable with its API key")
+    ahead = "let the local engine draft ahead of upstreams (default: where it is installed)"
+    add("--ahead", action=argparse.BooleanOptionalAction, default=None, help=ahead)
     add("--trace", metavar="PATH", help="play this trace file, or folder of them; no model is used")
     demo = "the page may slow the engine down and kill it; loopback addresses only"
     add("--demo", action="store_const", const=True, help=demo)
@@ -154,6 +157,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
         "access.allow_anyone": options.allow_anyone,
         "backend.kind": backend,
         "backend.traces": options.trace,
+        "ahead.enabled": options.ahead,
         "demonstration.enabled": options.demo,
     }
     if options.upstream is not None:
@@ -174,7 +178,27 @@ def _backend(config: GatewayConfig) -> Backend:
     from gateway.backends.openai import OpenAIBackend
     from gateway.backends.routes import Routes
 
-    return Routes([OpenAIBackend(each) for each in config.upstreams], own)
+    return _with_drafts(
+        config, Routes([OpenAIBackend(each) for each in config.upstreams], own), own
+    )
+
+
+def _with_drafts(config: GatewayConfig, upstreams: Backend, own: Backend | None) -> Backend:
+    """A local engine drafts ahead of them, where there may be one."""
+    from gateway.backends.ahead import AheadBackend
+    from gateway.backends.local import LocalBackend
+
+    if config.ahead.enabled is False:
+        return upstreams
+    if isinstance(own, LocalBackend):
+        return AheadBackend(upstreams, own)
+    try:
+        drafter = _local_backend(config)
+    except BackendError:
+        if config.ahead.enabled:
+            raise
+        return upstreams
+    return AheadBackend(upstreams, drafter, starts_drafter=True)
 
 
 def _own_backend(config: GatewayConfig) -> Backend | None:
@@ -184,6 +208,11 @@ def _own_backend(config: GatewayConfig) -> Backend | None:
         from gateway.backends.scripted import ScriptedBackend
 
         return ScriptedBackend.from_config(config.backend)
+    return _local_backend(config)
+
+
+def _local_backend(config: GatewayConfig) -> LocalBackend:
+    """Raises BackendError where it cannot run."""
     from gateway.backends.local import LocalBackend
 
     _require_engine()

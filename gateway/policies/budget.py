@@ -9,8 +9,13 @@ longest tail it was ever shown. What is promised, whatever the drafter claims an
 
 Proof of the bound. Text is added to the tail only while risk ≤ AIM·B·C − E, and risk, a sum of
 chances times lengths, is never negative; so at every addition E ≤ B·C. Until the next addition
-nothing can be taken back but the tail on show, which is at most L, and C does X With B → 0 the right side of the condition falls below any text's risk: a
-claim of certainty counts as measured, hence never as 0, and nothing is shown.
+nothing can be taken back but the tail on show, which is at most L, and C does not fall. (Before the
+first addition E = 0, and the advance is for a reader of whom E = C = 0.) With B → 0 the right side
+of the condition falls below any text's risk: a claim of certainty counts as measured, hence never
+as 0, and nothing is shown.
+
+The advance is for sources that draft before they have said anything: ahead of a slow engine the
+wait for the first word is the longest, and with no committed text there would be no budget for it.
 
 The expectation rests on measurement, not on the drafter's word. Every drafted token is watched
 in the ledger, whether it was shown or not, and what became of it is counted by the chance of
@@ -48,8 +53,9 @@ AIM = 0.85
 """The part of the budget that is aimed for; the rest is for what chance adds."""
 REPAY_UNITS = 200.0
 """Over so many units what is left of the budget, or was overspent, is spent or saved up again."""
-ADVANCE_UNITS = 200.0
-"""Most answers become longer; a shorter one may lose what one of this length might."""
+ADVANCE_UNITS = 60.0
+"""A sentence: most answers become longer. With more, the account of a longer one is overdrawn for
+half of its length; with less, nothing is shown in most (benchmarks/upstreams)."""
 MOST_STAKE = 3.0
 """The tail on show is at most so many times what is left of the budget, however safe it seems: one
 mishap should not cost a short answer its budget."""

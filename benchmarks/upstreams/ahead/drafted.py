@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from benchmarks.budget.record import Recording, Timed
+from benchmarks.upstreams.ahead.record import MAX_TOKENS
 from gateway.backends.base import BackendEvent, Failed, Finished
 from protocol.requests import GenerationRequest
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.upstreams.ahead.record import Answer
     from gateway.backends.base import Backend
 
-TOGETHER = 2
+TOGETHER = 3
 """Streams at once."""
 _numbers = itertools.count()
 
@@ -31,7 +32,10 @@ async def ask(backend: Backend, answer: Answer, *, want_drafts: bool = True) -> 
             ended.set()
 
     request = GenerationRequest(
-        prompt=answer.prompt, model="upstream", temperature=answer.temperature, max_tokens=128
+        prompt=answer.prompt,
+        model="upstream",
+        temperature=answer.temperature,
+        max_tokens=MAX_TOKENS,
     )
     await backend.generate(f"s{next(_numbers)}", request, take, want_drafts=want_drafts)
     await ended.wait()

@@ -17,9 +17,15 @@ _CODE = (
     "// Returns the sum of all even numbers in an array.\nfunction sumEven(numbers) {\n",
 )
 _CHAT = (
-    "The following is a conversation between a user and a helpful assistant.\n\n"
-    "User: What is the capital of Italy?\n"
-    "Assistant: The capital of Italy is Rome. It has about 2.8 million inhabitants.\n\n"
+    "The following is a conversation between a user and a helpful assistant, who answers in "
+    "detail, with several paragraphs.\n\n"
+    "User: Why do leaves change their colour in autumn?\n"
+    "Assistant: Leaves are green because of chlorophyll, which plants use to turn sunlight into "
+    "sugar. In autumn the days become shorter and colder, and trees stop making it. The green "
+    "fades, and other colours that were in the leaves all along can be seen: yellow and orange, "
+    "from substances called carotenoids. Red is made anew, from sugar that is left in the leaf. "
+    "How bright the colours are depends on the weather: warm sunny days and cool nights make the "
+    "best reds.\n\n"
     "User: {}\nAssistant:"
 )
 _SUMMARY = "Text: {}\n\nThe text above, summarised sentence by sentence:\n"
@@ -29,4 +35,4 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "code": _CODE,
     "summary": tuple(_SUMMARY.format(passage) for passage in PASSAGES[:4]),
 }
-STOPS: dict[str, list[str]] = {"chat": ["\nUser:"], "code": [], "summary": ["\n\nText:"]}
+STOPS: dict[str, list[str]] = {"chat": ["User:"], "code": [], "summary": ["\n\nText:"]}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TEXTS = Path(__file__).parent / "texts.jsonl"
 TEMPERATURES = (0.0, 0.7)
-MAX_TOKENS = 128
+MAX_TOKENS = 192
 READY_S = 60.0
 ANSWER_S = 120.0
 DATA = b"data: "

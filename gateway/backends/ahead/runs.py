@@ -22,7 +22,7 @@ from protocol.events import FinishReason
 from protocol.requests import Draft, GenerationRequest, Regex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from gateway.backends.ahead.pace import Pace
     from gateway.backends.ahead.stream import Along
@@ -42,6 +42,10 @@ requests always find some free, and where they are many there are no drafts."""
 
 class Drafter(Protocol):
     """A backend that can go on behind text that is given to it."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
     @property
     def ready(self) -> bool: ...
@@ -93,6 +97,7 @@ class EngineRuns:
         self._on_engine: set[str] = set()
         """Names of runs that the engine still has, cancelled ones among them."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._warm = False
         self.begun = 0
         """Runs so far."""
 
@@ -103,15 +108,15 @@ class EngineRuns:
     def begin(self, stream: Along) -> None:
         if not self._has_room():
             return
+        if not self._warm:
+            self._keep(self.warm_up())
         before, healed = seam.cut(stream.text())
         run = _Run(f"ahead-{next(self._numbers)}", stream, healed)
         self._runs[stream] = run
         stream.running = True
         stream.draft.begin()
         self.begun += 1
-        task = asyncio.create_task(self._start(run, before))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(self._start(run, before))
 
     def cancel(self, stream: Along) -> None:
         run = self._end(stream)
@@ -120,7 +125,8 @@ class EngineRuns:
 
     async def warm_up(self) -> None:
         """The engine makes what it needs for healed seams once, which takes it a second or two."""
-        if self._drafter.ready:
+        if self._drafter.ready and not self._warm:
+            self._warm = True
             request = self._request(GenerationRequest(prompt="."), "\n", max_tokens=1)
             with contextlib.suppress(RequestError, BackendError):
                 await self._drafter.generate("ahead-0", request, lambda event: None, begun=".")
@@ -130,6 +136,11 @@ class EngineRuns:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _has_room(self) -> bool:
         """The engine's own requests come first."""
@@ -192,7 +203,8 @@ class EngineRuns:
             case Finished(reason=reason):
                 self._end(run.stream)
                 if reason != FinishReason.CANCELLED:
-                    run.stream.run_ended(said_all=reason == FinishReason.STOP)
+                    silent = run.spoke_at is None  # no room left in its context
+                    run.stream.run_ended(said_all=silent or reason == FinishReason.STOP)
             case Failed():
                 self._end(run.stream)
             case _:

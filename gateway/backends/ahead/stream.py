@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 import msgspec
@@ -69,7 +70,7 @@ class Along:
         self._worth = worth
         self._now = now
         self._wanted = wanted
-        self._possible = request.grammar is None
+        self.possible = request.grammar is None
         """False once there is no sense in drafts for this stream."""
         self._admitted = False
         self._said: list[str] = []
@@ -80,7 +81,15 @@ class Along:
         self._left = request.max_tokens
         """Tokens the upstream may still say, where it counts them along."""
         self._spoke_at = now()
+        self.has_draft = asyncio.Event()
+        """There is something to show before the upstream has admitted the request."""
+        self.cancelled = False
         self.over = False
+
+    @property
+    def drafting(self) -> bool:
+        """Whether something may come of it before the upstream speaks."""
+        return self.running or bool(self.draft.length)
 
     def text(self) -> str:
         """Verified and drafted: what a run goes on behind."""
@@ -106,7 +115,7 @@ class Along:
 
     def give_up(self) -> None:
         """No drafts for this stream: the engine cannot go on from its text."""
-        self._possible = False
+        self.possible = False
         self._forget_draft()
 
     def close(self) -> None:
@@ -158,7 +167,7 @@ class Along:
         text, first = event.text, not self._said
         if event.tail:
             self._leave_drafts_to_upstream()
-        stands = self.draft.verify(text) if self._possible else True
+        stands = self.draft.verify(text) if self.possible else True
         tail = self.draft.tail
         canonical = text + (tail or event.tail)
         cause = event.cause
@@ -179,14 +188,14 @@ class Along:
         if text:
             self._said.append(text)
             self._observe_pace(len(text), first=first)
-        if self.over or not (self._possible and self._wanted):
+        if self.over or not (self.possible and self._wanted):
             return
         if tail:
             self._show()
-        if not stands:
+        if not tail:  # it says more than the draft model had to say
             self._said_all = False
-            if self.running:
-                self._runs.cancel(self)
+        if not stands and self.running:
+            self._runs.cancel(self)
         if self._worth.along:
             self._go_on()
         elif self.running:
@@ -203,7 +212,7 @@ class Along:
     def _go_on(self) -> None:
         if (
             self._wanted
-            and self._possible
+            and self.possible
             and not (self.over or self.running or self._said_all)
             and self.draft.length < self._horizon
             and self.draft.chance() >= LIKELY
@@ -213,6 +222,8 @@ class Along:
     def _show(self) -> None:
         """The tail with its chances as they are known now."""
         tail = self.draft.tail
+        if tail and not self._admitted:
+            self.has_draft.set()
         if self._admitted and self._wanted and not self.over and (tail or self._told):
             cause = None if tail.startswith(self._told) else Cause.DRAFT_REJECTED
             self._told = tail
@@ -220,7 +231,7 @@ class Along:
 
     def _leave_drafts_to_upstream(self) -> None:
         """An upstream that drafts knows better than we what it will say."""
-        self._possible = False
+        self.possible = False
         self.draft.drop()
         if self.running:
             self._runs.cancel(self)

@@ -12,7 +12,10 @@ def draft() -> Draft:
 
 
 def add(to: Draft, *texts: str) -> bool:
-    return all([to.add(Piece(7, text, 0.9)) for text in texts])
+    fits = True
+    for text in texts:
+        fits = to.add(Piece(7, text, 0.9))
+    return fits
 
 
 def test_draft_stands_when_upstream_cuts_text_elsewhere():
