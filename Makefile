@@ -10,7 +10,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test test-heavy test-clients soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-overload bench-upstreams playground-shots playground-frames
+.PHONY: help setup serve test test-heavy test-clients test-upstreams bench-passing soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-overload bench-upstreams playground-shots playground-frames
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
@@ -18,6 +18,7 @@ help:
 	@echo 'make test    set up what tests need and run all of them, Python and JavaScript'
 	@echo 'make test-heavy   what takes minutes: failures at many moments, thousands of readers'
 	@echo 'make test-clients   OpenAI, LangChain, LiteLLM, AI SDK and others as they are, against the gateway'
+	@echo 'make test-upstreams   in front of llama.cpp, which the first run compiles (20 minutes)'
 	@echo 'make soak    500 random combinations against plain runs, hours (ARGS="--minutes 60 --seed 2 …")'
 	@echo 'make bench-engine   Wetink and its peers side by side; the first run installs the peers (30 minutes)'
 	@echo 'make bench-drafters  speed and acceptance of every drafter, into docs/drafters.md (ARGS="--quick")'
@@ -26,6 +27,7 @@ help:
 	@echo 'make bench-overload  what clients feel of an overload, into docs/overload.svg; 2 minutes'
 	@echo 'make bench-upstreams  a draft ahead of a slow upstream: lead against erasure; 4 minutes (ARGS="--quick")'
 	@echo 'make bench-gateway  what delivery costs, beside a bare Starlette and the LiteLLM proxy; 3 minutes (ARGS="--quick")'
+	@echo 'make bench-passing   passing another server on, beside a bare Starlette and the LiteLLM proxy; 2 minutes'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
 	@echo 'make clean   remove what the targets above created here (not the model cache)'
 
@@ -45,6 +47,9 @@ test-heavy: $(STAMPS)/engine $(STAMPS)/test model
 
 test-clients: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/clients model
 	@$(BIN)/python -m pytest -m clients tests/clients
+
+test-upstreams: $(STAMPS)/engine $(STAMPS)/test model
+	@$(BIN)/python -m pytest --timeout 1800 -m upstreams tests/upstreams
 
 # Goes on where it was stopped: .soak.jsonl says what was done.
 soak: $(STAMPS)/engine $(STAMPS)/test model
@@ -73,6 +78,9 @@ bench-upstreams: $(STAMPS)/engine model
 
 bench-gateway: $(STAMPS)/engine
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)
+
+bench-passing: $(STAMPS)/engine
+	@$(BIN)/python -m benchmarks.passing $(ARGS)
 
 check: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/node
 	@scripts/check.sh $(BIN) clients/js

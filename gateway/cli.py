@@ -1,4 +1,4 @@
-"""The `wetink` command: serve, stream, pull, keys, config, doctor, version."""
+"""The `wetink` command: serve, stream, upstreams, pull, keys, config, doctor, version."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summaries = "\n".join(f"  {name:<9}{command.summary}" for name, command in COMMANDS.items())
+    summaries = "\n".join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="wetink",
         description="A streaming gateway for speculative decoding.",
@@ -160,6 +160,8 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
         "ahead.enabled": options.ahead,
         "demonstration.enabled": options.demo,
     }
+    if options.upstream is None and options.upstream_key_variable is not None:
+        raise ConfigError("--upstream-key-variable: it goes with --upstream")
     if options.upstream is not None:
         key = {"key_variable": options.upstream_key_variable}
         given["upstreams"] = [{"url": url, **key} for url in options.upstream]
@@ -308,6 +310,12 @@ def _stream(argv: Sequence[str]) -> int:
     return terminal.main(argv)
 
 
+def _upstreams(argv: Sequence[str]) -> int:
+    from gateway import upstreams
+
+    return upstreams.run(argv)
+
+
 def _keys(argv: Sequence[str]) -> int:
     from gateway.access import command
 
@@ -346,6 +354,7 @@ def _say(line: str) -> None:
 COMMANDS = {
     "serve": Command(_serve, "start the gateway and its engine"),
     "stream": Command(_stream, "generate text at a running gateway and watch it"),
+    "upstreams": Command(_upstreams, "show how the upstreams of a running gateway are"),
     "pull": Command(_pull, "fetch and convert the embedded model"),
     "keys": Command(_keys, "make, list and revoke keys"),
     "config": Command(_config, "check a configuration file, or show what is in force"),

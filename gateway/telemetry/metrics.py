@@ -22,8 +22,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from gateway.backends.base import HasUpstreams
 from gateway.streams.totals import OTHER, REASONS
 from gateway.telemetry.queue import QueueWatch
+from gateway.telemetry.upstreams import upstream_metrics
 from protocol.durations import BOUNDS_S
 from protocol.errors import ErrorCode
 from protocol.events import Cause
@@ -91,6 +93,8 @@ class GatewayCollector(Collector):
         yield from _tokens(totals)
         yield from self._waiting(load, totals)
         yield from _engine(load)
+        if isinstance(gateway.backend, HasUpstreams):
+            yield from upstream_metrics(gateway.backend.upstreams())
         yield from _attachments(totals.tallies)
 
     def _waiting(self, load: Load, totals: Totals) -> Iterator[Metric]:

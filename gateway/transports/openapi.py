@@ -297,6 +297,7 @@ def _meta_paths() -> Json:
     return {
         "/v1/models": get("models", "Models that are served", key=True),
         "/v1/models/{model}": _model_path(),
+        "/v1/upstreams": get("upstreams", "How the servers are whose text is passed on", key=True),
         "/healthz": get("health", "The process answers"),
         "/readyz": get("readiness", "Whether a generation could begin now", "503"),
         "/metrics": {

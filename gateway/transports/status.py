@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.backends.base import HasUpstreams
 from gateway.responses import json_response
 from gateway.transports.requests import gateway_of
 
@@ -38,10 +39,18 @@ async def exposition(request: Request) -> ASGIApp:
     return Response(body, media_type=content_type)
 
 
+async def upstreams(request: Request) -> ASGIApp:
+    """How the servers are whose text is passed on."""
+    backend = gateway_of(request).backend
+    states = backend.upstreams() if isinstance(backend, HasUpstreams) else []
+    return json_response({"upstreams": states})
+
+
 def routes(*, metrics: bool) -> list[Route]:
     """`metrics`: whether they are to be had."""
     return [
         Route("/healthz", health),
         Route("/readyz", readiness),
+        Route("/v1/upstreams", upstreams),
         *([Route("/metrics", exposition)] if metrics else []),
     ]

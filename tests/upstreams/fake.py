@@ -61,6 +61,9 @@ class FakeUpstream:
         self.url = ""
         self.retry_after = "0"
         self.owner = owner
+        self.connections = 0
+        self.models_status = 200
+        self.forgets_seeds = False
         self.pause_s = 0.0
         """Before each word."""
         self._server: asyncio.Server | None = None
@@ -91,6 +94,7 @@ class FakeUpstream:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.connections += 1
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 await self._serve(reader, writer)
@@ -112,7 +116,7 @@ class FakeUpstream:
         self.headers.append(head)
         if head.startswith("GET"):
             models = {"data": [{"id": "m", "owned_by": self.owner, "max_model_len": 1000}]}
-            _answer(writer, 200, models)
+            _answer(writer, self.models_status, models)
             return
         asked = json.loads(body)
         self.bodies.append(asked)
@@ -142,7 +146,7 @@ class FakeUpstream:
             b"Transfer-Encoding: chunked\r\n\r\n",
         )
         said = _said_before(asked)
-        text = whole_text(asked.get("seed", 0))
+        text = whole_text(len(self.bodies) if self.forgets_seeds else asked.get("seed", 0))
         assert text.startswith(said), f"{said!r} is no beginning of {text!r}"
         for number, word in enumerate(_words(text[len(said) :])):
             if fault is not None and number == fault.at and await self._fail(reader, writer, fault):

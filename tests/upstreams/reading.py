@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
-from gateway.backends.base import Failed, Finished, PartBegins, Verified
+from gateway.backends.base import Drafted, Failed, Finished, PartBegins, Verified
 from gateway.backends.openai import OpenAIBackend
 from gateway.config_upstreams import UpstreamConfig
 from gateway.errors import BackendError
@@ -46,13 +46,15 @@ class Reading:
         match event:
             case Verified():
                 self.ledger.verify(event.text, event.tail, event.tokens, event.cause)
+            case Drafted():
+                self.ledger.draft(event.tail, event.tokens, event.cause)
             case PartBegins():
                 self.ledger.begin_part(event.kind, event.name)
             case Finished() | Failed():
                 self.end = event
                 self._ended.set()
             case _:
-                raise AssertionError(event)
+                assert_never(event)
 
     async def to_end(self) -> Reading:
         async with asyncio.timeout(PATIENCE_S):
@@ -64,7 +66,8 @@ class Reading:
 async def running(*urls: str, **settings: object) -> AsyncGenerator[OpenAIBackend]:
     """A backend in front of `urls` that does not wait long."""
     quick = {"stall_s": 0.3, "first_byte_s": 0.5, "rest_s": 0.05, "longest_rest_s": 0.2}
-    backend = OpenAIBackend(UpstreamConfig(urls=list(urls), **{**quick, **settings}))  # type: ignore[arg-type]
+    wanted = {"urls": list(urls), **quick, **settings}
+    backend = OpenAIBackend(msgspec.convert(wanted, UpstreamConfig))
     async with asyncio.timeout(PATIENCE_S):
         await backend.start()
     try:

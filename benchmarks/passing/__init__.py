@@ -1,0 +1,1 @@
+"""What it costs to pass another server's stream on."""

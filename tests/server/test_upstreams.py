@@ -1,0 +1,131 @@
+"""A gateway in front of OpenAI-compatible servers: Wetink itself, and one that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway import upstreams
+from gateway.backends.openai import OpenAIBackend
+from gateway.backends.routes import Routes
+from gateway.backends.scripted import BUILT_IN_TRACES, ScriptedBackend, load_traces
+from gateway.config_upstreams import UpstreamConfig
+from protocol.events import Commit, Error, Finish
+from tests.server.gateways import Reader, serving
+from tests.upstreams.fake import LENGTH, Fault, Kind, fake_upstream, whole_text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import httpx
+    import pytest
+
+SPEED = 1000.0
+EVENTS = {"Accept": "text/event-stream"}
+
+
+def scripted() -> ScriptedBackend:
+    return ScriptedBackend(load_traces(BUILT_IN_TRACES), speed=SPEED)
+
+
+@asynccontextmanager
+async def in_front_of(
+    url: str, **settings: object
+) -> AsyncGenerator[tuple[str, httpx.AsyncClient]]:
+    """A gateway, once it is ready."""
+    config = UpstreamConfig(url=url, **settings)  # type: ignore[arg-type]
+    async with serving(Routes([OpenAIBackend(config)])) as (gateway, http):
+        while (await http.get("/readyz")).status_code != 200:
+            pass
+        yield gateway, http
+
+
+async def read(http: httpx.AsyncClient, **request: object) -> tuple[str, Finish | Error]:
+    """Committed text of one stream, and its end."""
+    body = {"prompt": "Say it?", "policy": "hold", **request}
+    async with http.stream("POST", "/v1/streams", json=body, headers=EVENTS) as response:
+        assert response.status_code == 200, await response.aread()
+        framed = await Reader(response).to_end()
+    end = framed[-1].event
+    assert isinstance(end, Finish | Error)
+    return "".join(each.event.text for each in framed if isinstance(each.event, Commit)), end
+
+
+async def test_wetink_in_front_of_wetink_passes_text_and_usage_on() -> None:
+    async with (
+        serving(scripted()) as (url, inner),
+        in_front_of(f"{url}/v1") as (_, outer),
+    ):
+        direct, end = await read(inner, model="talk")
+        passed, passed_end = await read(outer, model="talk")
+        assert passed == direct
+        assert isinstance(end, Finish) and isinstance(passed_end, Finish)
+        assert passed_end.digest == end.digest
+        assert passed_end.usage == end.usage
+        chat = {"model": "talk", "messages": [{"role": "user", "content": "Tell me"}]}
+        answers = [
+            (await http.post("/v1/chat/completions", json=chat)).json() for http in (inner, outer)
+        ]
+        assert answers[0]["choices"] == answers[1]["choices"]
+        assert answers[0]["usage"] == answers[1]["usage"]
+
+
+async def test_gateway_lists_the_models_of_its_upstream_under_the_names_it_gives_them() -> None:
+    async with (
+        serving(scripted()) as (url, _),
+        in_front_of(f"{url}/v1", models={"small-talk": "talk"}) as (_, http),
+    ):
+        listed = (await http.get("/v1/models")).json()["data"]
+        assert [(model["id"], model["context_length"]) for model in listed] == [
+            ("small-talk", 4096)
+        ]
+        text, _ = await read(http, model="small-talk")
+        assert text
+
+
+async def test_reader_sees_an_error_and_no_finish_where_nothing_can_go_on() -> None:
+    faults: deque[Fault | None] = deque([Fault(Kind.RESET, LENGTH // 2)])
+    async with (
+        fake_upstream(faults) as fake,
+        in_front_of(fake.url, continuation=[]) as (_, http),
+    ):
+        text, end = await read(http, seed=3)
+        assert isinstance(end, Error)
+        assert (end.code, end.retryable, end.ended) == ("engine_failed", True, True)
+        assert whole_text(3).startswith(text)
+        text, end = await read(http, seed=3)
+        assert isinstance(end, Finish) and text == whole_text(3)
+
+
+async def test_operator_sees_how_upstreams_are(capsys: pytest.CaptureFixture[str]) -> None:
+    faults: deque[Fault | None] = deque([Fault(Kind.ERROR_500, 0)])
+    async with fake_upstream(faults) as fake, in_front_of(fake.url) as (gateway, http):
+        await read(http, seed=1)
+        (state,) = (await http.get("/v1/upstreams")).json()["upstreams"]
+        (server,) = state["servers"]
+        assert server["url"] == fake.url
+        assert (server["requests"], server["failures"]) == (2, {"engine_failed": 1})
+        assert "a worker died" in server["last_failure"]
+        exposition = (await http.get("/metrics")).text
+        status = await asyncio.to_thread(upstreams.run, ["--url", gateway])
+    samples = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+        if sample.labels.get("server") == fake.url
+    }
+    assert samples["wetink_upstream_requests_total"] == 2
+    assert samples["wetink_upstream_failures_total"] == 1
+    assert samples["wetink_upstream_up"] == 1
+    assert status == 0
+    said = capsys.readouterr().out
+    assert "a worker died" in said and "2 asked, 1 failed" in said
+
+
+async def test_gateway_without_upstreams_says_so() -> None:
+    async with serving(scripted()) as (_, http):
+        assert (await http.get("/v1/upstreams")).json() == {"upstreams": []}
