@@ -54,8 +54,8 @@ AIM = 0.85
 REPAY_UNITS = 200.0
 """Over so many units what is left of the budget, or was overspent, is spent or saved up again."""
 ADVANCE_UNITS = 100.0
-"""A sentence or two: most answers become longer. With more, the account of a longer one is overdrawn for
-half of its length; with less, nothing is shown in most (benchmarks/upstreams)."""
+"""A sentence or two: most answers become longer. With more, a longer one is without drafts
+for half of its length; with less, most begin with none (benchmarks/upstreams)."""
 MOST_STAKE = 3.0
 """The tail on show is at most so many times what is left of the budget, however safe it seems: one
 mishap should not cost a short answer its budget."""
