@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.upstreams.ahead.record import Answer
     from gateway.backends.base import Backend
 
-TOGETHER = 3
+TOGETHER = 4
 """Streams at once."""
 _numbers = itertools.count()
 
