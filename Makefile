@@ -10,7 +10,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test test-heavy test-clients test-upstreams bench-passing soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-overload playground-shots playground-frames
+.PHONY: help setup serve test test-heavy test-clients test-upstreams bench-passing soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-overload bench-upstreams playground-shots playground-frames
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench-budget   retraction budgets, asked against measured; 8 minutes (ARGS="--quick")'
 	@echo 'make playground-shots   pictures of the page for docs/playground; make playground-frames: how smoothly it draws'
 	@echo 'make bench-overload  what clients feel of an overload, into docs/overload.svg; 2 minutes'
+	@echo 'make bench-upstreams  a draft ahead of a slow upstream: lead against erasure; 4 minutes (ARGS="--quick")'
 	@echo 'make bench-gateway  what delivery costs, beside a bare Starlette and the LiteLLM proxy; 3 minutes (ARGS="--quick")'
 	@echo 'make bench-passing   passing another server on, beside a bare Starlette and the LiteLLM proxy; 2 minutes'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
@@ -72,6 +73,9 @@ playground-frames: $(STAMPS)/engine $(STAMPS)/node
 
 bench-overload: $(STAMPS)/engine
 	@$(BIN)/python -m benchmarks.overload $(ARGS)
+
+bench-upstreams: $(STAMPS)/engine model
+	@$(BIN)/python -m benchmarks.upstreams.ahead $(ARGS)
 
 bench-gateway: $(STAMPS)/engine
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)

@@ -118,8 +118,9 @@ class Engine:
         grammar = None if asked is None else self._compiler.compile(asked)
         if start.messages is not None:
             messages = [{"role": m.role, "content": m.content} for m in start.messages]
-            return Encoded(self._prompts.encode_chat(messages), True, prediction, grammar)
-        tokens = self._prompts.encode(start.prompt or "")
+            chat = self._prompts.encode_chat(messages, start.begun)
+            return Encoded(chat, not start.begun, prediction, grammar)
+        tokens = self._prompts.encode((start.prompt or "") + start.begun)
         if not tokens:
             raise EngineRequestError("invalid_value", "the prompt must not be empty", "prompt")
         return Encoded(tokens, not self._table.has_text(tokens), prediction, grammar)

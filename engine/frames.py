@@ -227,6 +227,8 @@ class Start(_Frame, frozen=True, tag="start"):
     """Of a continued stream: what earlier engines drafted, accepted and took steps for."""
     salt: bytes = b""
     """The tenant's: what a stream leaves in caches is found by streams of the same salt alone."""
+    begun: str = ""
+    """What the answer has said already, another model's text perhaps: part of the prompt."""
 
 
 class Cancel(_Frame, frozen=True, tag="cancel"):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gateway.backends.base import Backend
     from gateway.backends.openai import OpenAIBackend
+    from gateway.backends.local import LocalBackend
     from gateway.config import GatewayConfig
     from gateway.config_upstreams import UpstreamConfig
 
@@ -97,6 +98,8 @@ def _serve_parser() -> argparse.ArgumentParser:
     to_serve = "serve the models of this OpenAI-compatible server; no engine is started"
     add("--upstream", metavar="URL", action="append", help=to_serve)
     add("--upstream-key-variable", metavar="NAME", help="environment variable with its API key")
+    ahead = "let the local engine draft ahead of upstreams (default: where it is installed)"
+    add("--ahead", action=argparse.BooleanOptionalAction, default=None, help=ahead)
     add("--trace", metavar="PATH", help="play this trace file, or folder of them; no model is used")
     demo = "the page may slow the engine down and kill it; loopback addresses only"
     add("--demo", action="store_const", const=True, help=demo)
@@ -129,6 +132,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
         "access.allow_anyone": options.allow_anyone,
         "backend.kind": backend,
         "backend.traces": options.trace,
+        "ahead.enabled": options.ahead,
         "demonstration.enabled": options.demo,
     }
     if options.upstream is None and options.upstream_key_variable is not None:
@@ -150,7 +154,7 @@ def _backend(config: GatewayConfig) -> Backend:
         return own
     from gateway.backends.routes import Routes
 
-    return Routes([_upstream(each) for each in config.upstreams], own)
+    return _with_drafts(config, Routes([_upstream(each) for each in config.upstreams], own), own)
 
 
 def _upstream(config: UpstreamConfig) -> OpenAIBackend:
@@ -159,10 +163,28 @@ def _upstream(config: UpstreamConfig) -> OpenAIBackend:
     if not config.drafts:
         return OpenAIBackend(config)
     if importlib.util.find_spec("zmq") is None:
-        raise ConfigError("upstreams.drafts: needs pyzmq: pip install 'wetink[vllm]'")
+        raise ConfigError("upstreams.drafts: needs pyzmq: pip install 'wetink-gateway[vllm]'")
     from gateway.backends.vllm import VllmBackend
 
     return VllmBackend(config)
+
+
+def _with_drafts(config: GatewayConfig, upstreams: Backend, own: Backend | None) -> Backend:
+    """A local engine drafts ahead of them, where there may be one."""
+    from gateway.backends.ahead import AheadBackend
+    from gateway.backends.local import LocalBackend
+
+    if config.ahead.enabled is False:
+        return upstreams
+    if isinstance(own, LocalBackend):
+        return AheadBackend(upstreams, own)
+    try:
+        drafter = _local_backend(config)
+    except BackendError:
+        if config.ahead.enabled:
+            raise
+        return upstreams
+    return AheadBackend(upstreams, drafter, starts_drafter=True)
 
 
 def _own_backend(config: GatewayConfig) -> Backend | None:
@@ -172,6 +194,11 @@ def _own_backend(config: GatewayConfig) -> Backend | None:
         from gateway.backends.scripted import ScriptedBackend
 
         return ScriptedBackend.from_config(config.backend)
+    return _local_backend(config)
+
+
+def _local_backend(config: GatewayConfig) -> LocalBackend:
+    """Raises BackendError where it cannot run."""
     from gateway.backends.local import LocalBackend
 
     _require_engine()

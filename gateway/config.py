@@ -213,6 +213,14 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How often the scripted backend plays a trace in one stream."""
 
 
+class AheadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Drafts of a local engine ahead of upstreams, as long as these are slow."""
+
+    enabled: bool | None = None
+    """Whether the engine of `[engine]` drafts ahead of them. None: where its packages are
+    installed."""
+
+
 class EngineConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -293,7 +301,7 @@ class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     metrics: bool = True
     """Whether `/metrics` is answered."""
     traces: bool = False
-    """Whether every generation is traced with OpenTelemetry (`pip install 'wetink[otel]'`). Its own
+    """Whether every generation is traced with OpenTelemetry (`pip install 'wetink-gateway[otel]'`). Its own
     `OTEL_…` variables say where to."""
 
 
@@ -310,6 +318,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     demonstration: DemonstrationConfig = DemonstrationConfig()
     log: LogConfig = LogConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    ahead: AheadConfig = AheadConfig()
     upstreams: list[UpstreamConfig] = []
 
     @property

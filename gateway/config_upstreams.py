@@ -50,7 +50,7 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     that tells nothing."""
     drafts: list[str] = []
     """Where vLLM's engines publish what they draft (`["tcp://127.0.0.1:5757"]`), each at an address
-    of its own. Needs `integrations/vllm` there and `pip install 'wetink[vllm]'` here."""
+    of its own. Needs `integrations/vllm` there and `pip install 'wetink-gateway[vllm]'` here."""
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
     """Of the upstreams that serve a model, those with the highest priority are asked; lower ones
     where these are down, overloaded, or fail before their first text."""

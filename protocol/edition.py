@@ -103,6 +103,7 @@ class Edition:
         include: Collection[IncludeItem] = (),
         multiplexed: bool = False,
         degraded: Sequence[str] = (),
+        draft_model: str | None = None,
     ) -> None:
         """`started_at`: when the request came, on the clock whose `now` is given to `step`.
 
@@ -117,6 +118,7 @@ class Edition:
         self.started_at = started_at
         self.seed = seed
         self.degraded = list(degraded) or None
+        self.draft_model = draft_model
         self.tag = stream if multiplexed else None
         """How events name their stream."""
         self._length = units.length_in(unit)

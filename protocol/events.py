@@ -123,6 +123,8 @@ class Open(_Event, frozen=True, kw_only=True, tag="open"):
     ref: str | None = None
     degraded: list[str] | None = None
     """What the stream was given less of, because the server was overloaded when it began."""
+    draft_model: str | None = None
+    """Whose tentative text is shown, if not that of `model`."""
 
 
 class Tentative(_Event, frozen=True, kw_only=True, tag="tentative"):

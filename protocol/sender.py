@@ -108,6 +108,7 @@ class Sender:
             seed=edition.seed,
             ref=self._ref,
             degraded=edition.degraded,
+            draft_model=edition.draft_model,
         )
 
     def advance(self, now: float) -> list[ServerEvent]:

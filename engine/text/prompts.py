@@ -76,9 +76,11 @@ class PromptEncoder:
         head = text[: self._most_tokens * self._bytes_per_token]
         return _ids(self._plain, head, add_special_tokens=False)[: self._most_tokens]
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """The chat template, up to where the assistant begins. Raises EngineRequestError when the
-        template refuses the messages, or they are longer than the context.
+    def encode_chat(self, messages: list[dict[str, str]], begun: str = "") -> list[int]:
+        """The chat template, up to where the assistant begins, and what it has said by then.
+
+        Raises EngineRequestError when the template refuses the messages, or they are longer than
+        the context.
         """
         if not self._has_chat_template:
             raise EngineRequestError(
@@ -96,8 +98,9 @@ class PromptEncoder:
             raise EngineRequestError(
                 "invalid_value", f"the model's chat template refuses this: {reason}", "messages"
             ) from error
-        self._check_length(str(text), "messages")
-        return self._chat.encode(str(text))
+        whole = str(text) + self._chat.guard(begun)
+        self._check_length(whole, "messages")
+        return self._chat.encode(whole)
 
     def _check_length(self, text: str, param: str) -> None:
         """Refuse a text that is too long however it is split, before it is split."""

@@ -86,6 +86,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """0: not known before its end."""
     seed: int | None
     """None: the backend takes none, so the text cannot be had again."""
+    draft_model: str | None = None
+    """Another model, whose text is shown ahead of this one's; None: tentative text is its own."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,18 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     engine: EngineLoad | None = None
     """None: it has no engine, or that is not running."""
     engine_restarts: int = 0
+    ahead: AheadLoad | None = None
+    """None: nothing is drafted ahead of others' text."""
+
+
+class AheadLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an engine that drafts ahead of upstreams."""
+
+    model: str
+    under_way: int
+    """Runs that draft now."""
+    begun: int
+    """Runs so far."""
 
 
 class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):

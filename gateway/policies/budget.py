@@ -3,13 +3,19 @@
 Let B be the budget, C the units committed to the reader, E the units taken back from it, L the
 longest tail it was ever shown. What is promised, whatever the drafter claims and does:
 
-    E ≤ B·C + L at every moment, and nothing is shown that is not expected to keep E ≤ B·C.
+    E ≤ B·C + L at every moment, and nothing is shown that is not expected to keep E ≤ B·C, but
+    what a reader is shown first, before anything is committed: that is expected to keep E within
+    the budget of an answer of `ADVANCE_UNITS`.
 
 Proof of the bound. Text is added to the tail only while risk ≤ AIM·B·C − E, and risk, a sum of
 chances times lengths, is never negative; so at every addition E ≤ B·C. Until the next addition
 nothing can be taken back but the tail on show, which is at most L, and C does not fall. (Before the
-first addition E = 0.) With B → 0 the right side of the condition falls below any text's risk: a
-claim of certainty counts as measured, hence never as 0, and nothing is shown.
+first addition E = 0, and the advance is for a reader of whom E = C = 0.) With B → 0 the right side
+of the condition falls below any text's risk: a claim of certainty counts as measured, hence never
+as 0, and nothing is shown.
+
+The advance is for sources that draft before they have said anything: ahead of a slow engine the
+wait for the first word is the longest, and with no committed text there would be no budget for it.
 
 The expectation rests on measurement, not on the drafter's word. Every drafted token is watched
 in the ledger, whether it was shown or not, and what became of it is counted by the chance of
@@ -47,6 +53,9 @@ AIM = 0.85
 """The part of the budget that is aimed for; the rest is for what chance adds."""
 REPAY_UNITS = 200.0
 """Over so many units what is left of the budget, or was overspent, is spent or saved up again."""
+ADVANCE_UNITS = 100.0
+"""A sentence or two: most answers become longer. With more, a longer one is without drafts
+for half of its length; with less, most begin with none (benchmarks/upstreams)."""
 MOST_STAKE = 3.0
 """The tail on show is at most so many times what is left of the budget, however safe it seems: one
 mishap should not cost a short answer its budget."""
@@ -98,8 +107,12 @@ class Budget:
         self._watch(part)
         fresh = units.length(part.committed_text(told.at), self._unit)
         committed = told.committed_units + fresh
-        left = self._aim * committed - told.erased_units
-        deepest = self._deepest(left)
+        if part.committed_length or part.index or told.erased_units:
+            left = self._aim * committed - told.erased_units
+            deepest = self._deepest(left)
+        else:
+            left = self._aim * ADVANCE_UNITS
+            deepest = len(LEVELS) - 1
         stake, risk, self.limit = 0, 0.0, part.committed_length
         for piece in self._pieces:
             stake += piece.units

@@ -221,6 +221,7 @@ class StreamRegistry:
             stream.id, request, sink, want_drafts=want_drafts, tenant=stream.owner
         )
         stream.seed = admission.seed
+        stream.draft_model = admission.draft_model
         return request
 
     def get(self, stream_id: str, principal: Principal, cursor: Cursor | None = None) -> Stream:

@@ -81,6 +81,8 @@ class Stream:
         self.owner = owner
         self.seed = request.seed
         self.degraded: list[str] = []
+        self.draft_model: str | None = None
+        """Whose text its tail is, if not its own model's."""
         """What it was given less of, as `open` says it."""
         self.ledger = Ledger()
         self.attachments: list[Attachment] = []
@@ -231,6 +233,7 @@ class Stream:
                 started_at=self._started_at,
                 multiplexed=terms.multiplexed,
                 degraded=self.degraded,
+                draft_model=self.draft_model,
             )
             if edition.is_shareable:
                 self._editions[terms] = edition

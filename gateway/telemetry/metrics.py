@@ -174,6 +174,14 @@ def _tokens(totals: Totals) -> Iterator[Metric]:
 def _engine(load: Load) -> Iterator[Metric]:
     yield _gauge("wetink_engine_streams", "Streams that the backend works on", load.running)
     yield _counter("wetink_engine_restarts", "Engines that died or hung", load.engine_restarts)
+    if (ahead := load.ahead) is not None:
+        model = {"model": ahead.model}
+        yield _gauge(
+            "wetink_ahead_drafting", "Streams being drafted ahead of", [(model, ahead.under_way)]
+        )
+        yield _counter(
+            "wetink_ahead_runs", "Drafts begun ahead of upstreams", [(model, ahead.begun)]
+        )
     engine = load.engine
     yield _gauge("wetink_engine_up", "1 while an engine takes requests", int(engine is not None))
     if engine is None:

@@ -152,6 +152,11 @@ class LocalBackend:
         info = self._supervisor.info
         return None if info is None else info.max_sequences
 
+    @property
+    def live(self) -> int:
+        """Streams taken on and not ended, as of now."""
+        return len(self._live)
+
     def models(self) -> list[ModelInfo]:
         info = self._supervisor.info
         if info is None:
@@ -194,10 +199,12 @@ class LocalBackend:
         *,
         want_drafts: bool = False,
         tenant: str = "",
+        begun: str = "",
     ) -> Admission:
+        """`begun`: what the answer has said already; the completion goes on behind it."""
         if not self.ready:
             raise BackendError("the engine is not running; it is being restarted", retryable=True)
-        start = start_frame(stream, request, want_drafts=want_drafts, tenant=tenant)
+        start = start_frame(stream, request, want_drafts=want_drafts, tenant=tenant, begun=begun)
         live = _Live(start, sink)
         self._live[stream] = live
         self._put_on_engine(self._quarantine.begin(stream))

@@ -20,7 +20,7 @@ LARGEST_INTEGER = 2**53 - 1
 
 
 def start_frame(
-    stream: str, request: GenerationRequest, *, want_drafts: bool, tenant: str
+    stream: str, request: GenerationRequest, *, want_drafts: bool, tenant: str, begun: str = ""
 ) -> frames.Start:
     """Raises `RequestError` for what only the engine's wire is stricter about."""
     _require_small_integers("max_tokens", [request.max_tokens])
@@ -66,6 +66,7 @@ def start_frame(
         committed=[],
         committed_chars=0,
         salt=tenant.encode(),
+        begun=begun,
     )
 
 

@@ -236,4 +236,4 @@ def test_serve_says_how_to_install_what_traces_need(
 
     monkeypatch.setattr(importlib.util, "find_spec", nothing)
     assert cli.main(["serve", "--backend", "scripted", "--port", "0"]) == 1
-    assert "pip install 'wetink[otel]'" in capsys.readouterr().err
+    assert "pip install 'wetink-gateway[otel]'" in capsys.readouterr().err

@@ -42,6 +42,22 @@ def test_encoder_applies_the_chat_template_up_to_the_answer(encoder: PromptEncod
     assert tokens.count(BOS) == 2
 
 
+def test_encoder_goes_on_behind_an_answer_that_has_begun(encoder: PromptEncoder) -> None:
+    messages = [{"role": "user", "content": "Say one."}]
+    bare = encoder.encode_chat(messages)
+    begun = encoder.encode_chat(messages, "one two")
+    assert begun[: len(bare)] == bare
+    assert len(begun) > len(bare)
+
+
+def test_encoder_takes_what_the_answer_has_said_as_text(encoder: PromptEncoder) -> None:
+    messages = [{"role": "user", "content": "Say one."}]
+    special = encoder.encode("</s>")
+    said = encoder.encode_chat(messages, "</s>")[len(encoder.encode_chat(messages)) :]
+    assert said
+    assert special[-1] not in said
+
+
 def test_encoder_puts_nothing_before_a_prediction() -> None:
     tokenizer = models.tokenizer()
     tokenizer.add_bos_token = True

@@ -157,12 +157,25 @@ def test_reader_with_a_budget_of_one_sees_all_that_plain_retract_shows(
         assert (whole.shown, whole.erased) == (plain.shown, plain.erased)
 
 
-def test_reader_sees_nothing_tentative_before_anything_is_committed() -> None:
+def test_reader_waits_for_the_first_word_with_little_of_a_draft_on_show() -> None:
     ledger = Ledger()
-    reader = Reader(ledger, 0.1)
-    ledger.draft(TOKEN * 4, [Token(7, 4, None, 1.0)] * 4)
+    reader, bold = Reader(ledger, 0.05), Reader(ledger, 0.5)
+    ledger.draft(TOKEN * 8, [Token(7, 4, None, 0.7)] * 8)
     reader.pull()
-    assert reader.shown == 0
+    bold.pull()
+    assert 0 < reader.shown <= 12
+    assert reader.shown < bold.shown
+
+
+def test_reader_is_shown_nothing_more_before_the_first_word_once_a_draft_was_taken_back() -> None:
+    ledger = Ledger()
+    reader = Reader(ledger, 0.05)
+    ledger.draft("wrong", [Token(7, 5, None, 0.7)])
+    reader.pull()
+    assert reader.shown == 5
+    ledger.draft("sure", [Token(7, 4, None, 1.0)], "draft_rejected")
+    reader.pull()
+    assert (reader.erased, reader.shown) == (5, 5)
 
 
 def test_reader_sees_a_resumed_stream_safe_again() -> None:

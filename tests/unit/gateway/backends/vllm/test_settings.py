@@ -46,4 +46,4 @@ def test_gateway_says_what_to_install_where_drafts_cannot_be_read(
 
     monkeypatch.setattr(importlib.util, "find_spec", find_nothing)
     assert main(["serve", "--config", str(file), "--allow-anyone", "--port", "0"]) == 1
-    assert "pip install 'wetink[vllm]'" in capsys.readouterr().err
+    assert "pip install 'wetink-gateway[vllm]'" in capsys.readouterr().err
