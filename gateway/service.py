@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.access import Access, read_keys
+from gateway.backends.base import HasUpstreams
 from gateway.clock import Clock, LoopClock
 from gateway.config import GatewayConfig, profiles_of
 from gateway.delivery import Connection
@@ -162,6 +163,8 @@ class Gateway:
         if not self.backend.ready:
             if self.start_failure is not None:
                 raise self.start_failure
+            if isinstance(self.backend, HasUpstreams):
+                raise BackendError("no upstream can be asked at present", retryable=True)
             what = "engine is restarting" if self.status == "restarting" else "model is loading"
             raise BackendError(f"the {what}", retryable=True)
         models = self.models(principal)

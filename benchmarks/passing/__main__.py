@@ -120,7 +120,9 @@ async def run(plan: Plan) -> str:
             rows.append(f"| {where} | {name}: lateness p50, p99 | {middle:.2f}, {most:.2f} | ms |")
         added = late["Wetink, /v1/chat/completions"][1] - late[direct][1]
         bars = _bars({name: statistics.median(values) for name, values in rates.items()}, added)
-    head = f"Measured on {machine.describe()}.\n\n| setting | what | median (range) | |\n"
+    here = machine.describe()
+    where = f"{here.processor} ({', '.join(here.flags)}), Python {here.python}"
+    head = f"Measured on {where}.\n\n| setting | what | median (range) | |\n"
     return "\n".join([f"{head}|---|---|---|---|", *rows, "", *bars]) + "\n"
 
 

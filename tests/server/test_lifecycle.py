@@ -143,6 +143,7 @@ async def test_documents_describe_every_endpoint(served: Served) -> None:
         "/v1/completions": {"post"},
         "/v1/models": {"get"},
         "/v1/models/{model}": {"get"},
+        "/v1/upstreams": {"get"},
         "/healthz": {"get"},
         "/readyz": {"get"},
         "/metrics": {"get"},

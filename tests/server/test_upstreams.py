@@ -129,3 +129,14 @@ async def test_operator_sees_how_upstreams_are(capsys: pytest.CaptureFixture[str
 async def test_gateway_without_upstreams_says_so() -> None:
     async with serving(scripted()) as (_, http):
         assert (await http.get("/v1/upstreams")).json() == {"upstreams": []}
+
+
+async def test_reader_is_told_that_no_upstream_can_be_asked_and_not_where_it_is() -> None:
+    async with fake_upstream() as fake, in_front_of(fake.url, name="big", rest_s=60) as (_, http):
+        await fake.close()
+        answers = [await http.post("/v1/streams", json={"prompt": "x"}) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [503, 503]
+        assert "upstream big cannot be reached" in answers[0].json()["error"]["message"]
+        assert "no upstream can be asked" in answers[1].json()["error"]["message"]
+        assert not any("127.0.0.1" in answer.text for answer in answers)
+        assert (await http.get("/readyz")).status_code == 503

@@ -76,6 +76,7 @@ class FakeUpstream:
         self.url = f"http://127.0.0.1:{port}/v1"
 
     async def close(self) -> None:
+        """Idempotent."""
         assert self._server is not None
         self._server.close()
         self.reset_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from contextlib import suppress
@@ -90,7 +91,9 @@ class Replica:
         """Connection trouble, in words without an address or a key in them."""
         match error:
             case aiohttp.ClientConnectorError():
-                reason = error.os_error.strerror or "no connection"
+                # Its own text names the address, which is none of a client's business.
+                number = error.os_error.errno
+                reason = "no connection" if number is None else os.strerror(number)
                 refusal = isinstance(error.os_error, ConnectionRefusedError)
                 return self.error(f"cannot be reached: {reason}", refused_connection=refusal)
             case aiohttp.ServerTimeoutError() | TimeoutError():
