@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from engine.model.invariance import RowFunction
     from engine.model.kv_cache import KVCache
 
-
     Attend: TypeAlias = Callable[[torch.Tensor, int], torch.Tensor]
     """(q [rows, heads * head_dim], layer) -> as q, over keys and values already written."""
 
@@ -62,8 +61,10 @@ class LlamaModel:
         rope_scale: float,
         exact: bool,
         progress: Callable[[str, float | None], None],
+        device: torch.device | None = None,
     ) -> None:
-        """`tensors` by their Hugging Face names, in the dtype to compute in.
+        """`tensors` by their Hugging Face names, in the dtype to compute in; they are moved to
+        `device` one by one (None: they stay where they are).
 
         `inverse_frequencies` [head_dim / 2] float32 and `rope_scale` come from transformers' rotary
         embedding of the same configuration. `exact` measures what this machine's libraries keep to,
@@ -71,16 +72,18 @@ class LlamaModel:
         mode is not possible.
         """
         self.shape = shape
-        self.embedding = tensors["model.embed_tokens.weight"]
+        self.embedding = tensors["model.embed_tokens.weight"].to(device)
         self.dtype = self.embedding.dtype
         self.device = self.embedding.device
         self._rope = [
             table.to(self.device)
             for table in _rope_table(shape.context, inverse_frequencies, rope_scale, self.dtype)
         ]
-        self._layers = [_Layer(shape, tensors, f"model.layers.{i}.") for i in range(shape.layers)]
-        self._norm = tensors["model.norm.weight"]
-        self._head = Linear(tensors.get("lm_head.weight", self.embedding))
+        self._layers = [
+            _Layer(shape, tensors, f"model.layers.{i}.", self.device) for i in range(shape.layers)
+        ]
+        self._norm = tensors["model.norm.weight"].to(device)
+        self._head = Linear(tensors.get("lm_head.weight", self.embedding).to(device))
         self._sizes: tuple[int, ...] | None = None
         """Numbers of rows to compute in; None: in as many as there are."""
         product = None
@@ -93,7 +96,9 @@ class LlamaModel:
                 findings=findings,
                 progress=progress,
             )
-            product = small_products(shape.head_dim, self.device, findings)
+            # On GPUs attention is a kernel of our own (kernels/cuda), exact by its code.
+            if self.device.type == "cpu":
+                product = small_products(shape.head_dim, self.device, findings)
         self._attention = Attention(
             heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim, product=product
         )
@@ -191,20 +196,21 @@ class _Layer:
         shape: ModelShape,
         tensors: dict[str, torch.Tensor],
         prefix: str,
+        device: torch.device,
     ) -> None:
         def fused(*names: str) -> Linear:
-            weight = torch.cat([tensors[f"{prefix}{name}.weight"] for name in names])
+            weight = torch.cat([tensors[f"{prefix}{name}.weight"].to(device) for name in names])
             biases = [tensors.get(f"{prefix}{name}.bias") for name in names]
-            bias = None if biases[0] is None else torch.cat([b for b in biases if b is not None])
-            return Linear(weight, bias)
+            there = [bias.to(device) for bias in biases if bias is not None]
+            return Linear(weight, torch.cat(there) if there else None)
 
         self._eps = shape.rms_eps
         self.q_size = shape.heads * shape.head_dim
         self._rotated = (shape.heads + shape.kv_heads, shape.head_dim)
-        self._input_norm = tensors[f"{prefix}input_layernorm.weight"]
+        self._input_norm = tensors[f"{prefix}input_layernorm.weight"].to(device)
         self._qkv = fused("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         self._out = fused("self_attn.o_proj")
-        self._mlp_norm = tensors[f"{prefix}post_attention_layernorm.weight"]
+        self._mlp_norm = tensors[f"{prefix}post_attention_layernorm.weight"].to(device)
         self._gate_up = fused("mlp.gate_proj", "mlp.up_proj")
         self._down = fused("mlp.down_proj")
 

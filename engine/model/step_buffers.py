@@ -1,7 +1,7 @@
 """What a step needs of the host, in memory that stays where it is: recorded work reads it there.
 
-All of it lies in one stretch, on the device and, as its twin, on the host; a step fills the twin and
-sends it with one copy. Block tables come last, and only those in use travel.
+All of it lies in one stretch, on the device and, as its twin, on the host; a step fills the twin
+and sends it with one copy. Block tables come last, and only those in use travel.
 """
 
 from __future__ import annotations

@@ -38,7 +38,13 @@ class TritonKernels:
     """For models of one shape; owns the memory in which pieces of a step wait to be joined."""
 
     def __init__(
-        self, shape: ModelShape, *, block_size: int, context: int, most_rows: int, device: torch.device
+        self,
+        shape: ModelShape,
+        *,
+        block_size: int,
+        context: int,
+        most_rows: int,
+        device: torch.device,
     ) -> None:
         """`context`: most tokens a row looks at. `most_rows`: of a step. Takes `scratch_bytes`.
 
@@ -46,7 +52,9 @@ class TritonKernels:
         """
         groups = shape.heads // shape.kv_heads
         if groups > TILE:
-            raise ValueError(f"{groups} query heads per key-value head; at most {TILE} are supported")
+            raise ValueError(
+                f"{groups} query heads per key-value head; at most {TILE} are supported"
+            )
         self.tile_rows = TILE // groups
         self._shape, self._block_size = shape, block_size
         self._split = piece_length(context)

@@ -161,4 +161,6 @@ def test_products_are_our_own_sums_where_the_librarys_depend_on_their_company(
     monkeypatch.setattr(attention.torch, "bmm", fickle)
     assert small_products(64, cpu, Findings(cpu, tmp_path / "planted")) is summed
     monkeypatch.undo()
-    assert small_products(64, cpu, Findings(cpu, tmp_path / "planted")) is summed, "it is remembered"
+    assert small_products(64, cpu, Findings(cpu, tmp_path / "planted")) is summed, (
+        "it is remembered"
+    )

@@ -70,7 +70,9 @@ PARAMS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("spread", [0.2, 3.0, 30.0])
 @pytest.mark.parametrize("params", PARAMS)
-def test_rows_get_the_tokens_that_the_sampler_chooses(params: dict[str, Any], spread: float) -> None:
+def test_rows_get_the_tokens_that_the_sampler_chooses(
+    params: dict[str, Any], spread: float
+) -> None:
     x = rows(2, spread)
     samplers = [Sampler(SamplingParams(**params), seed, VOCAB) for seed in range(ROWS)]
     positions = list(range(100, 100 + ROWS))

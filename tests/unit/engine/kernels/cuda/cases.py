@@ -60,10 +60,10 @@ def case(
     rows_of.append(torch.zeros(filling, shape.heads * shape.head_dim))
     spare = [0] * filling
     columns = [first + spare, count + spare, table + spare, visible + spare]
-    tiles = Tiles(*(torch.tensor(c, dtype=torch.int32).to(device) for c in columns), tables.to(device))
-    return Case(
-        torch.cat(rows_of).to(device, dtype), layer.to(device, dtype), tiles, spans
+    tiles = Tiles(
+        *(torch.tensor(c, dtype=torch.int32).to(device) for c in columns), tables.to(device)
     )
+    return Case(torch.cat(rows_of).to(device, dtype), layer.to(device, dtype), tiles, spans)
 
 
 def in_double(shape: ModelShape, given: Case) -> torch.Tensor:

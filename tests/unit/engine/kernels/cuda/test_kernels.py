@@ -1,6 +1,6 @@
 # pyright: reportUnknownMemberType=false, reportMissingImports=false
 # torch declares some of its types in part only; Triton is not there everywhere.
-"""The Triton kernels, run by Triton's own interpreter where there is no GPU (`make test-kernels`)."""
+"""The Triton kernels, by Triton's own interpreter where there is no GPU (`make test-kernels`)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def test_half_precision_is_as_good_as_its_rounding(dtype: torch.dtype) -> None:
 def test_a_row_has_the_same_bits_alone_and_in_a_long_step(dtype: torch.dtype) -> None:
     shape = shape_of(9, 3, 64)
     kernels = made(shape)
-    together = case(shape, SPANS, tile_rows=kernels.tile_rows, dtype=dtype, filling=9, device=DEVICE)
+    together = case(
+        shape, SPANS, tile_rows=kernels.tile_rows, dtype=dtype, filling=9, device=DEVICE
+    )
     found = kernels.attend(together.q, together.layer, together.tiles)
     at = 0
     for number, (rows, before) in enumerate(SPANS):
