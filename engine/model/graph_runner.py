@@ -113,11 +113,16 @@ class GraphRunner:
         """
         if not items:
             return []
-        count = self._chooser.launch(items)
-        self._marks.chosen()
+        count = self.launch(items)
         if count != len(logits):
             raise IntegrityError(f"{count} rows to judge, but logits of {len(logits)}")
         return self._chooser.verdicts(items)
+
+    def launch(self, items: Sequence[Judged]) -> int:
+        """Have tokens chosen from the last run's logits; how many rows are, before it is done."""
+        count = self._chooser.launch(items)
+        self._marks.chosen()
+        return count
 
     def shares(self, forward: float, judged: float) -> tuple[float, float]:
         """Of the seconds from a `run` to the end of its `judge`: computing rows, choosing tokens."""

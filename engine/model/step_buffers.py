@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from engine.model.batch import Span
 
 ALIGNMENT = 16
+KINDS = {
+    np.dtype(np.bool_): torch.bool,
+    np.dtype(np.int32): torch.int32,
+    np.dtype(np.int64): torch.int64,
+    np.dtype(np.float32): torch.float32,
+    np.dtype(np.float64): torch.float64,
+}
 
 
 class Field(NamedTuple):
@@ -46,10 +53,14 @@ class Twins:
             size = wanted.itemsize * int(np.prod(shape))
             self._fields[name] = Field(at, size, wanted, shape)
             at += -(-size // ALIGNMENT) * ALIGNMENT
-        # Copies from pinned memory do not wait for the device.
-        self._host = torch.zeros(at, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        if torch.cuda.is_available():
+            # Copies from pinned memory do not wait for the device.
+            self._host = torch.zeros(at, dtype=torch.uint8, pin_memory=True)
+            self._bytes = self._host.numpy()
+        else:
+            self._bytes = np.zeros(at, np.uint8)
+            self._host = torch.from_numpy(self._bytes)
         self._device = torch.zeros(at, dtype=torch.uint8, device=device)
-        self._bytes = self._host.numpy()
         self._sent = torch.cuda.Event() if torch.cuda.is_available() else None
 
     @property
@@ -65,8 +76,8 @@ class Twins:
 
     def device(self, name: str) -> torch.Tensor:
         field = self._fields[name]
-        kind = torch.from_numpy(np.empty(0, field.kind)).dtype
-        return self._device.narrow(0, field.at, field.bytes).view(kind).view(field.shape)
+        stretch = self._device.narrow(0, field.at, field.bytes)
+        return stretch.view(KINDS[field.kind]).view(field.shape)
 
     def send(self, rows: int | None = None) -> None:
         """Copy all to the device, of the last field only its first `rows`; returns at once."""
