@@ -15,6 +15,9 @@ PositiveInt = Annotated[int, Meta(ge=1)]
 MAX_VERIFY_DELAY_MS = 1000.0
 """A cancel is taken between two steps: it never waits longer than this for a pause to end."""
 
+CPU_CACHE_MIB = 512
+"""Memory for keys and values on a CPU, where nobody says how much."""
+
 MAX_DRAFT_LENGTH = 16
 """Rows a single sequence may add to a verification step; more never paid off on any drafter we
 have.

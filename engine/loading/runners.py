@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from engine.config import CPU_CACHE_MIB
 from engine.errors import EngineConfigError
 from engine.model.batch import Span
 from engine.model.graph_runner import GraphRunner, row_counts
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CPU_CACHE_MIB = 512
 LEAST_ROWS = 128
 """The profile and the sentinel have steps of their own, of so many rows at most."""
 

@@ -1,7 +1,7 @@
 """From a step's logits to verdicts on the device; one copy out at the end.
 
-What every request of a step asks for travels in one copy. Penalties, bias and grammars' masks, whose
-sizes differ from step to step, are sent and applied beside what is recorded.
+What every request of a step asks for travels in one copy. Penalties, bias and grammars' masks,
+whose sizes differ from step to step, are sent and applied beside what is recorded.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Chooser:
     def __init__(
         self, logits: torch.Tensor, kernels: DeviceKernels, graphs: Graphs, sizes: Sequence[int]
     ) -> None:
-        """`sizes`: numbers of rows that are recorded, growing; the last one is how many there are."""
+        """`sizes`: numbers of rows that are recorded, growing; the last is that of `logits`."""
         self._logits, self._kernels, self._graphs, self._sizes = logits, kernels, graphs, sizes
         self._rows, self._vocab = logits.shape
         row, device = (self._rows,), logits.device

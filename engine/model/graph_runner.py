@@ -85,7 +85,7 @@ class GraphRunner:
         self._marks = _Marks(device)
 
     def record(self) -> None:
-        """Every usual step; takes seconds. What is not recorded runs all the same, launch by launch."""
+        """Every usual step; takes seconds. What is not recorded runs too, launch by launch."""
         for rows in self._counts:
             for wanted in {rows, min(rows, FEW_WANTED)}:
                 shape = Shape(rows, wanted)
@@ -125,7 +125,7 @@ class GraphRunner:
         return count
 
     def shares(self, forward: float, judged: float) -> tuple[float, float]:
-        """Of the seconds from a `run` to the end of its `judge`: computing rows, choosing tokens."""
+        """Seconds of computing rows and of choosing tokens, by the device's clock if it has one."""
         return self._marks.shares(forward, judged)
 
     def last_parts(self) -> dict[str, float]:

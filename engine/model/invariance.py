@@ -50,7 +50,7 @@ RowFunction: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 
 class Findings:
-    """What was measured on this machine, for one device and number of threads, in a file by name."""
+    """What was measured here, for one device and number of threads, in a file by name."""
 
     def __init__(self, device: torch.device, folder: Path | None = None) -> None:
         machine = _machine(device)

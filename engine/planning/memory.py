@@ -96,7 +96,7 @@ def placed(needs: Mapping[str, int], free: Sequence[int]) -> dict[str, int]:
     """On which GPU each engine goes: its number, by engine's name.
 
     needs: bytes by name; free: bytes by GPU. The largest first, each where the most is left, so
-    that equal engines spread. Raises EngineConfigError naming the engine for which there is no room.
+    that equal engines spread. Raises EngineConfigError naming the one for which there is no room.
     """
     left = list(free)
     places: dict[str, int] = {}

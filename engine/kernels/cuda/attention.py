@@ -3,11 +3,11 @@
 """Attention of few rows over long paged contexts, split over the context (flash decoding, Dao et
 al. 2023), as two Triton kernels.
 
-A tile's rows are the query rows of one sequence times the query heads that share a key-value head.
-A context is cut every `split` tokens from its beginning, whatever its length; each piece is attended
-to by itself, and the pieces are put together one after another, from the first to the row's own
-last. So a row's sums are always the same ones in the same order, in any company: what is masked
-adds exact zeros.
+A tile's rows are the query rows of one sequence times the query heads that share a key-value
+head. A context is cut every `split` tokens from its beginning, whatever its length; each piece is
+attended to by itself, and the pieces are put together one after another, from the first to the
+row's own last. So a row's sums are always the same ones in the same order, in any company: what is
+masked adds exact zeros.
 """
 
 from __future__ import annotations

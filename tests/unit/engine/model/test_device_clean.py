@@ -7,8 +7,7 @@ value on the host or mix devices raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
@@ -25,6 +24,9 @@ from engine.model.llama import LlamaModel
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import Judged, Sampler
 from tests import models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 CUDA = torch.device("cuda:0")
 BLOCK, BLOCKS = 16, 12

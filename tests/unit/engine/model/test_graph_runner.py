@@ -1,11 +1,11 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 # torch and transformers declare some of their types in part only.
-"""Steps over fixed buffers: right whatever they are filled up to, and never waiting for a device."""
+"""Steps over fixed buffers: right whatever they are filled up to, the same bits in any company."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,13 +13,16 @@ import torch
 
 from engine.errors import IntegrityError
 from engine.model.batch import Span
-from engine.model.graph_runner import GraphRunner, row_counts
-from engine.model.runner import Runner
+from engine.model.graph_runner import row_counts
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import Judged, Sampler
 from tests import models
 from tests.unit.engine.model.graphed import BLOCK, graph_runner, loaded, model_of
 from tests.unit.engine.model.test_llama import runner_for, tokens_of
+
+if TYPE_CHECKING:
+    from engine.model.graph_runner import GraphRunner
+    from engine.model.runner import Runner
 
 CONFIGS: dict[str, Any] = {
     "grouped heads": models.config(),
