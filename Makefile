@@ -10,7 +10,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test test-heavy test-clients soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-overload playground-shots playground-frames
+.PHONY: help setup serve test test-heavy test-clients soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-overload bench-gpu test-kernels playground-shots playground-frames
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
@@ -25,6 +25,8 @@ help:
 	@echo 'make playground-shots   pictures of the page for docs/playground; make playground-frames: how smoothly it draws'
 	@echo 'make bench-overload  what clients feel of an overload, into docs/overload.svg; 2 minutes'
 	@echo 'make bench-gateway  what delivery costs, beside a bare Starlette and the LiteLLM proxy; 3 minutes (ARGS="--quick")'
+	@echo 'make bench-gpu  all figures of a GPU in one JSON and one table (ARGS="--tiny" tries the program on a CPU)'
+	@echo 'make test-kernels  Triton kernels, run by its interpreter where there is no GPU; the first run fetches 190 MB'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
 	@echo 'make clean   remove what the targets above created here (not the model cache)'
 
@@ -70,6 +72,14 @@ bench-overload: $(STAMPS)/engine
 bench-gateway: $(STAMPS)/engine
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
+bench-gpu: $(STAMPS)/engine
+	@$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+# In a folder of its own: a CUDA build of PyTorch brings its own Triton, and Triton 3.6's interpreter
+# needs an older numpy than we do.
+test-kernels: $(STAMPS)/test $(STAMPS)/kernels
+	@TRITON_INTERPRET=1 PYTHONPATH=.kernels $(BIN)/python -m pytest -m triton tests/unit/engine/kernels/cuda
+
 check: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/node
 	@scripts/check.sh $(BIN) clients/js
 
@@ -101,6 +111,10 @@ $(STAMPS)/node: clients/js/package.json clients/js/package-lock.json | $(STAMPS)
 	@scripts/install_node.sh clients/js
 	@touch $@
 
+$(STAMPS)/kernels: $(STAMPS)/venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --upgrade --target .kernels triton==3.6.0 numpy==2.3.5
+	@touch $@
+
 CLIENTS := tests/clients
 $(STAMPS)/clients: $(CLIENTS)/python/requirements.txt $(CLIENTS)/python/constraints.txt $(CLIENTS)/node/package-lock.json | $(STAMPS)/venv
 	@echo '==> Installing the clients that are tested, each as its users install it (300 MB)'
@@ -110,6 +124,6 @@ $(STAMPS)/clients: $(CLIENTS)/python/requirements.txt $(CLIENTS)/python/constrai
 	@touch $@
 
 clean:
-	rm -rf .venv .clients $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/*/dist
+	rm -rf .venv .clients .kernels $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/*/dist
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
