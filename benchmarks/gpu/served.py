@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+STEP = {"WETINK_ENGINE_MAX_STEP_TOKENS": "512"}
+"""Room for 64 streams' drafts."""
 PROGRAM = "import sys; from gateway.cli import main; sys.exit(main())"
 AGAINST_TRANSFORMERS = {1: 5.0, 32: 10.0}
 DRAFTED = {1: 1.7, 8: 1.4, 64: 0.97}
@@ -37,7 +39,7 @@ class Server(Wetink):
         self._port = free_port()
         begin = time.perf_counter()
         command = [sys.executable, "-c", PROGRAM, "serve", "--port", str(self._port)]
-        self._process.launch([*command, *self._options], NO_PREFIX_CACHE)
+        self._process.launch([*command, *self._options], NO_PREFIX_CACHE | STEP)
         self._process.wait_until_ok(self._port, "/readyz", READY_S)
         return time.perf_counter() - begin
 

@@ -110,7 +110,7 @@ def exact_figures(plan: Plan, name: str) -> Iterator[Figure]:
 
 
 def _changed(plan: Plan, runner: GraphRunner) -> int:
-    """Of the rows of one text, how many have other logits in drafts and beside others than alone."""
+    """How many rows of one text have other logits in drafts and beside others than alone."""
     tokens = [(7 * n) % 300 for n in range(plan.context)]
     tables = [_table(plan, n) for n in range(plan.streams)]
     for table in tables[:8]:

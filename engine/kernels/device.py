@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Tiles(NamedTuple):
     """A step's rows for attention, cut into tiles of one sequence's consecutive rows.
 
-    first, count [tiles] int32: a tile's rows; none of a tile that only fills up.
+    first, rows [tiles] int32: a tile's first row and how many; none of a tile that only fills up.
     table [tiles] int32: which row of `tables` its sequence has.
     visible [rows] int32: how many tokens of its sequence a row may look at; 0 for a row that only
     fills up, whose result means nothing.
@@ -29,7 +29,7 @@ class Tiles(NamedTuple):
     """
 
     first: torch.Tensor
-    count: torch.Tensor
+    rows: torch.Tensor
     table: torch.Tensor
     visible: torch.Tensor
     tables: torch.Tensor
@@ -70,7 +70,7 @@ class Reference:
         heads, kv_heads, size = self._shape.heads, self._shape.kv_heads, self._shape.head_dim
         groups, width, count = heads // kv_heads, self.tile_rows, len(tiles.first)
         place = torch.arange(width, device=q.device)
-        there = place < tiles.count.unsqueeze(1)
+        there = place < tiles.rows.unsqueeze(1)
         pick = (tiles.first.unsqueeze(1) + place * there).view(-1)
         blocks = tiles.tables.index_select(0, tiles.table).view(-1)
         kv = layer.view(layer.shape[0], -1).index_select(0, blocks)

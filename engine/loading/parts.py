@@ -278,7 +278,7 @@ def _load_model(
 ) -> _Loaded:
     checkpoint = load_checkpoint(spec, progress)
     progress(f"loading the weights of {checkpoint.name}", None)
-    if place.pool is not None and config.dtype != "float16":
+    if place.pool is not None:
         try:
             return _Loaded(checkpoint, _native_model(checkpoint, config, place.pool))
         except NoKernelsError as error:
@@ -327,6 +327,8 @@ def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> N
     shape = model_shape(checkpoint.config)
     rotary = rotary_of(checkpoint.config)
     weights = None
+    if config.dtype == "float16":
+        raise NoKernelsError("the native kernels do not compute in float16")
     if config.dtype == "auto" and checkpoint.blocks is not None:
         weights = load_blocks(checkpoint.blocks)
     if weights is None:

@@ -94,13 +94,12 @@ def measured_memory(
     torch.cuda.reset_peak_memory_stats(device)
     runners = [_on_device(model, 1, config, context) for model in models]
     standing = torch.cuda.memory_allocated(device) - before
-    for runner in runners:
-        rows = config.max_step_tokens
-        size = config.block_size
-        runner.run([Span([0] * rows, 0, [0] * -(-rows // size), 0)])
+    rows = min(config.max_step_tokens, context)
+    largest = Span([0] * rows, 0, [0] * -(-rows // config.block_size), 0)
+    while runners:
+        runners.pop().run([largest])
         torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device) - before
-    del runners, runner
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     # Recorded steps share one pool, which holds what the largest of them takes in passing.

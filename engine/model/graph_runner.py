@@ -169,8 +169,13 @@ class GraphRunner:
         def attend(q: torch.Tensor, layer: int) -> torch.Tensor:
             return self._kernels.attend(q, cache.layers[layer], tiles)
 
-        inputs = (buffers.rows(name, shape) for name in ("tokens", "positions", "slots"))
-        x = self.model.hidden(*inputs, cache, attend)
+        x = self.model.hidden(
+            buffers.rows("tokens", shape),
+            buffers.rows("positions", shape),
+            buffers.rows("slots", shape),
+            cache,
+            attend,
+        )
         logits = self.model.logits(x.index_select(0, buffers.rows("wanted", shape)))
         self._logits.narrow(0, 0, shape.wanted).copy_(logits)
 

@@ -8,7 +8,7 @@ buffers, filled up to a fixed size, written in place) is relied on everywhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,7 +25,7 @@ class Graphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._recorded: dict[Hashable, torch.cuda.CUDAGraph] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def __len__(self) -> int:
         return len(self._recorded)

@@ -124,7 +124,8 @@ def common_sizes(
             " Use the native kernels (kernels=native), dtype=float32, or mode=fast, which promises"
             " less"
         )
-    best = max(groups.values(), key=len)
+    # On a GPU rows are free up to dozens, and every further tile reads all weights again.
+    best = max(groups.values(), key=max if device.type == "cuda" else len)
     if len(best) < len(SIZES):
         log.warning("rows are computed %s at a time: other numbers are not exact here", best)
     return tuple(best)

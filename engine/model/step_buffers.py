@@ -163,5 +163,10 @@ class StepBuffers:
         return self._twins.device(name).narrow(0, 0, count)
 
     def tiles(self, shape: Shape) -> Tiles:
-        names = ("first", "count", "table", "visible")
-        return Tiles(*(self.rows(name, shape) for name in names), self._twins.device("tables"))
+        return Tiles(
+            first=self.rows("first", shape),
+            rows=self.rows("count", shape),
+            table=self.rows("table", shape),
+            visible=self.rows("visible", shape),
+            tables=self._twins.device("tables"),
+        )

@@ -20,7 +20,7 @@ from engine.model.graph_runner import GraphRunner
 from engine.model.invariance import Findings
 from engine.model.kv_cache import KVCache
 from tests.exactness.mixture import assert_same, drafting, mixed_requests
-from tests.generation import engine_on, generate
+from tests.generation import Transcript, engine_on, generate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ def make(tiny: Path, near: Path) -> Any:
 @pytest.mark.heavy
 def test_mixed_requests_say_together_what_they_say_alone(make: Any, near: Path) -> None:
     plain = make(prefix_cache=False, drafter="none")
-    alone = {}
+    alone: dict[str, Transcript] = {}
     for start in drafting(REQUESTS, ["none"], [0]):
         alone |= generate(plain, start)
     crowded = make(draft_model=str(near), max_step_tokens=48, kv_blocks=60)

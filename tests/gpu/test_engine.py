@@ -70,7 +70,7 @@ def test_a_restarted_engine_says_the_same(tiny: Path) -> None:
 
 
 def test_a_cache_that_does_not_fit_is_refused_at_start(tiny: Path) -> None:
-    total = torch.cuda.get_device_properties(0).total_memory >> 20
+    total = torch.cuda.mem_get_info(0)[1] >> 20
     with pytest.raises(EngineConfigError, match="or less would fit") as caught:
         on_gpu(tiny, kv_blocks=None, kv_memory_mib=total)
     assert caught.value.param == "kv_memory_mib"

@@ -76,7 +76,7 @@ class TritonKernels:
             self._sums,
             self._weights,
             tiles.first,
-            tiles.count,
+            tiles.rows,
             tiles.table,
             tiles.visible,
             tiles.tables,

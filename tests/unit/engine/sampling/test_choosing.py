@@ -1,4 +1,4 @@
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # torch declares some of its types in part only.
 """Tensor code against the sampler it stands for: same logits, same seed, same token."""
 

@@ -43,7 +43,10 @@ def case(
     tables = order.view(len(spans), longest).int()
     layer = torch.zeros(len(order), BLOCK, 2, shape.kv_heads, shape.head_dim)
     rows_of: list[torch.Tensor] = []
-    first, count, table, visible = [], [], [], []
+    first: list[int] = []
+    count: list[int] = []
+    table: list[int] = []
+    visible: list[int] = []
     for number, (rows, before) in enumerate(spans):
         draw = torch.Generator().manual_seed(number)
         wide = shape.heads * shape.head_dim
@@ -59,9 +62,16 @@ def case(
         visible += range(before + 1, before + rows + 1)
     rows_of.append(torch.zeros(filling, shape.heads * shape.head_dim))
     spare = [0] * filling
-    columns = [first + spare, count + spare, table + spare, visible + spare]
+
+    def column(values: list[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int32).to(device)
+
     tiles = Tiles(
-        *(torch.tensor(c, dtype=torch.int32).to(device) for c in columns), tables.to(device)
+        first=column(first + spare),
+        rows=column(count + spare),
+        table=column(table + spare),
+        visible=column(visible + spare),
+        tables=tables.to(device),
     )
     return Case(torch.cat(rows_of).to(device, dtype), layer.to(device, dtype), tiles, spans)
 

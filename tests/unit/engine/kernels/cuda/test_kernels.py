@@ -77,7 +77,7 @@ def test_a_row_has_the_same_bits_alone_and_in_a_long_step(dtype: torch.dtype) ->
             visible = before + row + 1
             tiles = together.tiles._replace(
                 first=together.tiles.first[:1] * 0,
-                count=together.tiles.count[:1] * 0 + 1,
+                rows=together.tiles.rows[:1] * 0 + 1,
                 table=together.tiles.table[:1] * 0 + number,
                 visible=together.tiles.visible[:1] * 0 + visible,
             )
