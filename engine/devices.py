@@ -64,6 +64,6 @@ def prepare(device: torch.device, *, exact: bool) -> None:
         return
     torch.cuda.set_device(device)
     if exact:
-        torch.backends.cuda.matmul.allow_tf32 = False
+        # TF32 for float32 products is off unless asked for.
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False

@@ -116,6 +116,14 @@ def runner_of(
         return Runner(model, _cache(model, num_blocks, config.block_size))
     runner = _on_device(model, num_blocks, config, context)
     runner.record()
+    free, total = torch.cuda.mem_get_info(model.device)
+    log.info(
+        "%s: %d steps and choices recorded; %d of %d MiB are left",
+        model.device,
+        runner.recorded,
+        free // MIB,
+        total // MIB,
+    )
     return runner
 
 

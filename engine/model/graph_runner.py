@@ -89,11 +89,6 @@ class GraphRunner:
         """How many steps and choices of tokens are replays."""
         return len(self._graphs)
 
-    @property
-    def cache_layers(self) -> list[torch.Tensor]:
-        """Where keys and values lie, by layer."""
-        return self._cache.layers
-
     def record(self) -> None:
         """Every usual step; takes seconds. What is not recorded runs too, launch by launch."""
         for rows in self._counts:

@@ -130,24 +130,18 @@ class LlamaModel:
         slots: torch.Tensor,  # [rows] int64
         cache: KVCache,
         attend: Attend,
-        take: Callable[[int, torch.Tensor], None] | None = None,
     ) -> torch.Tensor:
         """The last layer's output [rows, hidden]. Mutates `cache` at `slots`.
 
         Nothing here waits for a device or depends on values, so that it can be recorded as a graph.
-        `take(n, x)` is shown the input of layer n, at the end the output of the last one.
         """
         x = F.embedding(tokens, self.embedding)
         cos, sin = (table.index_select(0, positions) for table in self._rope)
         for number, layer in enumerate(self._layers):
-            if take is not None:
-                take(number, x)
             qkv = self._by_rows(layer.before, x, cos, sin)
             q, kv = qkv.split((layer.q_size, qkv.shape[1] - layer.q_size), 1)
             cache.write(number, slots, kv)
             x = self._by_rows(layer.after, x, attend(q, number))
-        if take is not None:
-            take(len(self._layers), x)
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
