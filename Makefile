@@ -10,7 +10,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test test-heavy test-clients test-upstreams bench-passing soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-overload bench-upstreams playground-shots playground-frames
+.PHONY: help setup serve test test-heavy test-clients test-upstreams test-kernels bench-passing soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-gpu bench-overload bench-upstreams playground-shots playground-frames
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
@@ -28,6 +28,8 @@ help:
 	@echo 'make bench-upstreams  a draft ahead of a slow upstream: lead against erasure; 4 minutes (ARGS="--quick")'
 	@echo 'make bench-gateway  what delivery costs, beside a bare Starlette and the LiteLLM proxy; 3 minutes (ARGS="--quick")'
 	@echo 'make bench-passing   passing another server on, beside a bare Starlette and the LiteLLM proxy; 2 minutes'
+	@echo 'make bench-gpu  all figures of a GPU in one JSON and one table (ARGS="--tiny" tries the program on a CPU)'
+	@echo 'make test-kernels  Triton kernels, run by its interpreter where there is no GPU; the first run fetches 190 MB'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
 	@echo 'make clean   remove what the targets above created here (not the model cache)'
 
@@ -83,6 +85,14 @@ bench-gateway: $(STAMPS)/engine
 bench-passing: $(STAMPS)/engine
 	@$(BIN)/python -m benchmarks.passing $(ARGS)
 
+bench-gpu: $(STAMPS)/engine
+	@$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+# In a folder of its own: a CUDA build of PyTorch brings its own Triton, and Triton 3.6's interpreter
+# needs an older numpy than we do.
+test-kernels: $(STAMPS)/test $(STAMPS)/kernels
+	@TRITON_INTERPRET=1 PYTHONPATH=.kernels $(BIN)/python -m pytest -m triton tests/unit/engine/kernels/cuda
+
 check: $(STAMPS)/engine $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/node
 	@scripts/check.sh $(BIN) clients/js
 
@@ -121,6 +131,10 @@ $(STAMPS)/runtimes: $(RUNTIMES)/package.json $(RUNTIMES)/package-lock.json | $(S
 	@node $(RUNTIMES)/node_modules/bun/install.js
 	@touch $@
 
+$(STAMPS)/kernels: $(STAMPS)/venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --upgrade --target .kernels triton==3.6.0 numpy==2.3.5
+	@touch $@
+
 CLIENTS := tests/clients
 $(STAMPS)/clients: $(CLIENTS)/python/requirements.txt $(CLIENTS)/python/constraints.txt $(CLIENTS)/node/package-lock.json | $(STAMPS)/venv
 	@echo '==> Installing the clients that are tested, each as its users install it (300 MB)'
@@ -130,6 +144,6 @@ $(STAMPS)/clients: $(CLIENTS)/python/requirements.txt $(CLIENTS)/python/constrai
 	@touch $@
 
 clean:
-	rm -rf .venv .clients $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/*/dist $(RUNTIMES)/node_modules
+	rm -rf .venv .clients .kernels $(STAMPS) tests/clients/node/node_modules clients/js/node_modules clients/js/*/dist $(RUNTIMES)/node_modules
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,9 @@ PositiveInt = Annotated[int, Meta(ge=1)]
 MAX_VERIFY_DELAY_MS = 1000.0
 """A cancel is taken between two steps: it never waits longer than this for a pause to end."""
 
+CPU_CACHE_MIB = 512
+"""Memory for keys and values on a CPU, where nobody says how much."""
+
 MAX_DRAFT_LENGTH = 16
 """Rows a single sequence may add to a verification step; more never paid off on any drafter we
 have.
@@ -26,13 +29,17 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     model: str = "smollm2-135m-instruct"
     """Hugging Face folder, GGUF file or hub name of the target model."""
-    dtype: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
+    """"cpu", "cuda" (the first GPU) or "cuda:1"; "auto": the first GPU where PyTorch can use one,
+    else the CPU.
+    """
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"] = "auto"
     """Of the weights; "auto": as the checkpoint has them, where the kernels can, else bfloat16.
-    "int8" and "int4" need the native kernels.
+    "int8" and "int4" need the native kernels, "float16" torch's.
     """
     kernels: Literal["auto", "native", "torch"] = "auto"
-    """"native": our own CPU kernels, compiled at the first start; "auto": these where they can be
-    built, else torch.
+    """"native": our own CPU kernels, compiled at the first start; "auto": these on a CPU where they
+    can be built, else torch.
     """
     mode: Literal["exact", "fast"] = "exact"
     """"exact": bitwise the same text whatever the batch, draft length, chunking or cache state;
@@ -54,8 +61,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Tokens per KV block."""
     kv_blocks: PositiveInt | None = None
     """Blocks of the KV cache; None: as many as fit into `kv_memory_mib`."""
-    kv_memory_mib: PositiveInt = 512
-    """Memory for the KV cache."""
+    kv_memory_mib: PositiveInt | None = None
+    """Memory for the KV cache; None: 512 on a CPU; on a GPU what is left of it, as far as
+    `max_sequences` of full length can use it.
+    """
     prefix_cache: bool = True
     """Whether prompts find the blocks of earlier ones that began alike."""
     drafter: Literal["none", "ngram", "suffix", "head", "combined", "model"] | None = None
@@ -93,6 +102,8 @@ def decode_config(text: str) -> EngineConfig:
             raise EngineConfigError(f"{problem}; settings: {known}", "config") from error
         allowed = _choices(properties[key])
         choices = f"; allowed: {', '.join(map(str, allowed))}" if allowed else ""
+        if key == "device":
+            problem, choices = "unknown device", "; allowed: auto, cpu, cuda, cuda:0, cuda:1, …"
         raise EngineConfigError(f"{problem}{choices}", key) from error
 
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from engine.config import EngineConfig, decode_config
+from engine.config import CPU_CACHE_MIB, EngineConfig, decode_config
+from engine.errors import EngineConfigError
 from engine.kernels.build import NEEDED, NoKernelsError, compiler, usable_isas
 from engine.loading.pull import EMBEDDED_MODEL, cache_folder, embedded_folder
 
@@ -22,6 +23,7 @@ BEST = next(iter(NEEDED))
 MIB = 1024 * 1024
 LIBRARIES_MIB = 600
 """What torch, transformers and a tokenizer take before there is a model; measured, about."""
+NVIDIA_DEVICE = "/dev/nvidia0"
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -40,7 +42,17 @@ def examine(config: EngineConfig) -> list[Finding]:
     """Every check, in the order in which one rests on the other."""
     return [
         check(config)
-        for check in (_processor, _compiler, _kernels, _torch, _cores, _cache, _model, _memory)
+        for check in (
+            _processor,
+            _compiler,
+            _kernels,
+            _torch,
+            _device,
+            _cores,
+            _cache,
+            _model,
+            _memory,
+        )
     ]
 
 
@@ -99,6 +111,39 @@ def _torch(_config: EngineConfig) -> Finding:
         )
     versions = f"PyTorch {torch.__version__}, transformers {transformers.__version__}"
     return Finding("libraries", "ok", versions)
+
+
+def _device(config: EngineConfig) -> Finding:
+    try:
+        import torch
+
+        from engine.devices import chosen_device, cuda_fault
+
+        device = chosen_device(config.device, config.kernels)
+    except ImportError:
+        return Finding("device", "broken", "unknown without PyTorch", "the engine does not start")
+    except EngineConfigError as error:
+        return Finding(
+            "device",
+            "broken",
+            error.message,
+            "the engine does not start",
+            'what the message says, or engine.device = "cpu"',
+        )
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        name = torch.cuda.get_device_name(device)
+        found = f"{device}: {name}, {free // MIB:,} of {total // MIB:,} MiB free"
+        return Finding("device", "ok", f"{found}, CUDA {torch.version.cuda}")
+    if config.device == "auto" and Path(NVIDIA_DEVICE).exists():
+        return Finding(
+            "device",
+            "lost",
+            f"the CPU, though there is a GPU: {cuda_fault() or 'kernels are asked for on the CPU'}",
+            "speed",
+            f"what it says, or engine.device = {str(device)!r} if that is meant",
+        )
+    return Finding("device", "ok", "the CPU")
 
 
 def _cores(config: EngineConfig) -> Finding:
@@ -162,7 +207,7 @@ def _model(config: EngineConfig) -> Finding:
 
 
 def _memory(config: EngineConfig) -> Finding:
-    needed = _weights_mib(config) + config.kv_memory_mib + LIBRARIES_MIB
+    needed = _weights_mib(config) + (config.kv_memory_mib or CPU_CACHE_MIB) + LIBRARIES_MIB
     free = _free_mib()
     if free is None:
         return Finding(

@@ -242,11 +242,12 @@ class Engine:
         self._steps += 1
         rows = sum(len(span.tokens) for span in spans)
         clock.end(rows, self._runner.last_parts)
+        forward, judged = self._runner.shares(clock.seconds("forward"), clock.seconds("verify"))
         self._drafting.took(
             plan,
             rows,
-            forward=clock.seconds("forward"),
-            judged=clock.seconds("verify"),
+            forward=forward,
+            judged=judged,
             around=clock.seconds("schedule", "send", "postprocess"),
         )
         if self._sentinel is not None:

@@ -106,7 +106,8 @@ def _serve_parser() -> argparse.ArgumentParser:
     engine = parser.add_argument_group("engine (local backend)")
     add = engine.add_argument
     add("--model", help=f"Hugging Face folder, GGUF file or hub name (default: {EMBEDDED_MODEL})")
-    add("--dtype", choices=["bfloat16", "float32"])
+    add("--device", metavar="D", help="auto (a GPU where there is one), cpu, cuda or cuda:1")
+    add("--dtype", choices=["bfloat16", "float16", "float32"])
     drafters = ["none", "ngram", "suffix", "head", "combined", "model"]
     add("--drafter", choices=drafters, help="for requests that choose none")
     add("--draft-model", metavar="MODEL", help="second checkpoint, with the model's own tokenizer")

@@ -235,6 +235,7 @@ class EngineConfig(
     draft_length: int | None = None
     adaptive_draft: bool | None = None
     verify_delay_ms: float | None = None
+    device: str | None = None
     dtype: str | None = None
     mode: str | None = None
     kernels: str | None = None

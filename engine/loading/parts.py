@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from engine.devices import chosen_device, prepare
 from engine.drafters.suffix import Shelves
 from engine.errors import EngineConfigError
 from engine.kernels.build import NoKernelsError
 from engine.kernels.library import Pool
 from engine.kernels.library import load as load_library
 from engine.loading.blocks import load_blocks
-from engine.loading.checkpoint import Checkpoint, load_checkpoint, no_progress
+from engine.loading.checkpoint import DTYPES, Checkpoint, load_checkpoint, no_progress
 from engine.loading.drafting import Live, build_drafting
 from engine.loading.head import SHIPPED, load_head
-from engine.model.kv_cache import KVCache
+from engine.loading.runners import planned_blocks, runner_of
 from engine.model.llama import LlamaModel, ModelShape
 from engine.model.native import NativeModel, NativeRunner, weights_of
 from engine.model.native_head import HeadRunner, NativeHead
 from engine.model.packed import Rotary
-from engine.model.runner import Runner
+from engine.planning.memory import check_weights, weight_bytes
 from engine.sampling.grammar import GrammarCompiler
 from engine.sampling.grammars import Grammars
 from engine.sampling.params import SamplingDefaults
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MIB = 1024 * 1024
 TOKENIZER_PROBE = "Speculation is cheap; 1234 + ß = 日本語 🙂\n\tdef f(x): return x"
 
 
@@ -62,7 +62,7 @@ class Parts(NamedTuple):
     dtype: str
     """Of the weights, in fact."""
     kernels: str
-    """Which of them run: "torch", or "native" with the instruction set."""
+    """Which of them run: "torch", "native" with the instruction set, or "cuda" with the chip."""
     close: Callable[[], None]
     """Gives back what Python does not; nothing may run afterwards."""
     scheduler: Scheduler
@@ -75,6 +75,14 @@ class Parts(NamedTuple):
     """Measured seconds of a step by rows."""
 
 
+class _Place(NamedTuple):
+    """Where models go."""
+
+    device: torch.device
+    pool: Pool | None
+    """Threads for the native kernels; None where torch is to be used."""
+
+
 class _Loaded(NamedTuple):
     checkpoint: Checkpoint
     model: LlamaModel | NativeModel
@@ -84,17 +92,24 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     """Raises CheckpointError or EngineConfigError when this cannot be served as configured."""
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    pool = _native_pool(config, threads, progress)
-    target = _load_model(config.model, config, pool, progress)
-    draft = _load_draft(config, target.checkpoint, pool, progress)
+    device = chosen_device(config.device, config.kernels)
+    prepare(device, exact=config.mode == "exact")
+    place = _Place(
+        device, _native_pool(config, threads, progress) if device.type == "cpu" else None
+    )
+    target = _load_model(config.model, config, place, progress)
+    draft = _load_draft(config, target.checkpoint, place, progress)
     head = _load_head(config, target, progress)
-    num_blocks = _plan_blocks(config, [target, draft] if draft else [target], head)
-    context = _context(config, target.checkpoint.config, num_blocks)
+    longest = _longest(config, target.checkpoint.config)
+    served = [one.model for one in (target, draft) if one is not None]
+    num_blocks = planned_blocks(config, served, head, longest)
+    # One sequence must always fit into all the blocks.
+    context = min(longest, num_blocks * config.block_size)
     if draft is not None:
         _check_shapes(target.model.shape, draft.model.shape, context)
     # The sentinel's blocks lie behind those that the block manager hands out.
-    runner = _runner(target.model, num_blocks + SCRATCH_BLOCKS, config.block_size)
-    draft_runner = _runner(draft.model, num_blocks, config.block_size) if draft else None
+    runner = runner_of(target.model, num_blocks + SCRATCH_BLOCKS, config, context)
+    draft_runner = runner_of(draft.model, num_blocks, config, context) if draft else None
     progress("measuring step costs", None)
     verify_cost = runner.profile(num_blocks)
     live = Live({}, {}, Grammars())
@@ -115,12 +130,11 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         for one in (runner, draft_runner):
             if one is not None:
                 one.close()
-        if pool is not None:
-            pool.close()
+        if place.pool is not None:
+            place.pool.close()
 
     checkpoint = target.checkpoint
     table = TokenTable(checkpoint.tokenizer)
-    native = isinstance(target.model, NativeModel)
     return Parts(
         name=checkpoint.name,
         prompts=PromptEncoder(
@@ -143,7 +157,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         context_length=context,
         runner=runner,
         dtype=str(target.model.dtype).removeprefix("torch."),
-        kernels=f"native ({pool.library.isa})" if native and pool else "torch",
+        kernels=_kernels(target.model, place),
         close=close,
         scheduler=Scheduler(
             BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache),
@@ -212,9 +226,10 @@ def build_model(
     *,
     exact: bool,
     progress: Callable[[str, float | None], None] = no_progress,
+    device: torch.device | None = None,
 ) -> LlamaModel:
-    """Torch modules over a checkpoint's tensors; rotary frequencies as transformers computes
-    them.
+    """Torch modules over a checkpoint's tensors, on `device` (None: where they are); rotary
+    frequencies as transformers computes them.
     """
     rotary = rotary_of(config)
     return LlamaModel(
@@ -224,6 +239,7 @@ def build_model(
         rope_scale=rotary.scale,
         exact=exact,
         progress=progress,
+        device=device,
     )
 
 
@@ -257,35 +273,44 @@ def _native_pool(
 def _load_model(
     spec: str,
     config: EngineConfig,
-    pool: Pool | None,
+    place: _Place,
     progress: Callable[[str, float | None], None],
 ) -> _Loaded:
     checkpoint = load_checkpoint(spec, progress)
     progress(f"loading the weights of {checkpoint.name}", None)
-    if pool is not None:
+    if place.pool is not None:
         try:
-            return _Loaded(checkpoint, _native_model(checkpoint, config, pool))
+            return _Loaded(checkpoint, _native_model(checkpoint, config, place.pool))
         except NoKernelsError as error:
             if config.kernels == "native":
                 raise EngineConfigError(f"{checkpoint.name}: {error}", "kernels") from error
             log.warning("serving %s with torch, which is slower: %s", checkpoint.name, error)
     if config.dtype in ("int8", "int4"):
         raise EngineConfigError(
-            f"dtype {config.dtype!r} needs the native kernels; with torch: float32, bfloat16",
+            f"dtype {config.dtype!r} needs the native kernels, which are for CPUs; with torch:"
+            " float32, bfloat16, float16",
             "dtype",
         )
     dtype = "bfloat16" if config.dtype == "auto" else config.dtype
-    tensors = checkpoint.tensors(dtype)
-    return _Loaded(
-        checkpoint,
-        build_model(checkpoint.config, tensors, exact=config.mode == "exact", progress=progress),
+    if place.device.type == "cuda":
+        tied = checkpoint.config.tie_word_embeddings
+        size = weight_bytes(model_shape(checkpoint.config), DTYPES[dtype].itemsize, tied=tied)
+        free, _ = torch.cuda.mem_get_info(place.device)
+        check_weights({checkpoint.name: size}, str(place.device), free)
+    model = build_model(
+        checkpoint.config,
+        checkpoint.tensors(dtype),
+        exact=config.mode == "exact",
+        progress=progress,
+        device=place.device,
     )
+    return _Loaded(checkpoint, model)
 
 
 def _load_draft(
     config: EngineConfig,
     target: Checkpoint,
-    pool: Pool | None,
+    place: _Place,
     progress: Callable[[str, float | None], None],
 ) -> _Loaded | None:
     """The draft model; None without one."""
@@ -293,7 +318,7 @@ def _load_draft(
         if config.drafter == "model":
             raise EngineConfigError("drafter 'model' needs a draft_model", "draft_model")
         return None
-    draft = _load_model(config.draft_model, config, pool, progress)
+    draft = _load_model(config.draft_model, config, place, progress)
     check_same_tokenizer(target, draft.checkpoint)
     return draft
 
@@ -302,6 +327,8 @@ def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> N
     shape = model_shape(checkpoint.config)
     rotary = rotary_of(checkpoint.config)
     weights = None
+    if config.dtype == "float16":
+        raise NoKernelsError("the native kernels do not compute in float16")
     if config.dtype == "auto" and checkpoint.blocks is not None:
         weights = load_blocks(checkpoint.blocks)
     if weights is None:
@@ -345,51 +372,17 @@ def special_tokens(checkpoint: Checkpoint, vocab: int) -> frozenset[int]:
     return checkpoint.special_token_ids | checkpoint.eos_token_ids | frozenset(unknown)
 
 
-def _plan_blocks(config: EngineConfig, models: list[_Loaded], head: NativeHead | None) -> int:
-    """KV blocks: as configured, else what the memory budget holds for all models together."""
-    if config.kv_blocks is not None:
-        return config.kv_blocks
-    per_block = config.block_size * sum(
-        KVCache.bytes_per_token(m.shape.layers, m.shape.kv_heads, m.shape.head_dim, _cached(m))
-        for _, m in models
-    )
-    if head is not None:
-        per_block += config.block_size * head.bytes_per_token()
-    blocks = config.kv_memory_mib * MIB // per_block
-    if blocks < 1:
-        raise EngineConfigError(
-            f"kv_memory_mib={config.kv_memory_mib} holds no block of {config.block_size} tokens"
-            f" ({per_block / MIB:.1f} MiB)",
-            "kv_memory_mib",
-        )
-    return blocks
-
-
-def _cached(model: LlamaModel | NativeModel) -> torch.dtype:
-    """Type of its keys and values."""
-    if isinstance(model, LlamaModel):
-        return model.dtype
-    return torch.float32 if model.wide_cache else torch.bfloat16
-
-
-def _runner(model: LlamaModel | NativeModel, num_blocks: int, block_size: int) -> StepRunner:
+def _kernels(model: LlamaModel | NativeModel, place: _Place) -> str:
+    """As `Parts.kernels`."""
     if isinstance(model, NativeModel):
-        return NativeRunner(model, num_blocks=num_blocks, block_size=block_size)
-    shape = model.shape
-    cache = KVCache(
-        layers=shape.layers,
-        num_blocks=num_blocks,
-        block_size=block_size,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        dtype=model.dtype,
-        device=model.device,
-    )
-    return Runner(model, cache)
+        return f"native ({model.pool.library.isa})"
+    if place.device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(place.device)})"
+    return "torch"
 
 
-def _context(config: EngineConfig, model: PretrainedConfig, num_blocks: int) -> int:
-    """Longest prompt + completion: one sequence must always fit into all the blocks."""
+def _longest(config: EngineConfig, model: PretrainedConfig) -> int:
+    """Longest prompt + completion by configuration and training."""
     trained = model.max_position_embeddings
     asked = config.context_length
     if asked is not None and asked > trained:
@@ -397,4 +390,4 @@ def _context(config: EngineConfig, model: PretrainedConfig, num_blocks: int) -> 
             f"context_length {asked} is more than the model was trained for ({trained})",
             "context_length",
         )
-    return min(asked or trained, num_blocks * config.block_size)
+    return asked or trained

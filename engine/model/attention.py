@@ -130,7 +130,7 @@ def blockwise(
         for one, among in zip(queries.split(EXACT_ROWS, 2), seen.split(EXACT_ROWS, 2), strict=True)
     ]
     out = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-    return out[:, :, :rows].to(q.dtype)
+    return out.narrow(2, 0, rows).to(q.dtype)
 
 
 def _tile(

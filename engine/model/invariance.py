@@ -50,10 +50,10 @@ RowFunction: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 
 class Findings:
-    """What was measured on this machine with this number of threads, in a file by name."""
+    """What was measured here, for one device and number of threads, in a file by name."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        machine = _machine()
+    def __init__(self, device: torch.device, folder: Path | None = None) -> None:
+        machine = _machine(device)
         name = hashlib.sha256(json.dumps(machine).encode()).hexdigest()[:16]
         self._machine = machine
         self._path = (folder or cache_folder() / "invariance") / f"{name}.json"
@@ -124,7 +124,8 @@ def common_sizes(
             " Use the native kernels (kernels=native), dtype=float32, or mode=fast, which promises"
             " less"
         )
-    best = max(groups.values(), key=len)
+    # On a GPU rows are free up to dozens, and every further tile reads all weights again.
+    best = max(groups.values(), key=max if device.type == "cuda" else len)
     if len(best) < len(SIZES):
         log.warning("rows are computed %s at a time: other numbers are not exact here", best)
     return tuple(best)
@@ -192,8 +193,8 @@ def tiles(rows: int, sizes: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     yield start, next(size for size in sizes if size >= rows - start)
 
 
-def _machine() -> list[str]:
-    """What decides which kernels a library picks."""
+def _machine(device: torch.device) -> list[str]:
+    """What decides which kernels a library picks for products on `device`."""
     wanted = ("model name", "cpu family", "model", "stepping")
     processor = [platform.machine()]
     try:
@@ -202,7 +203,11 @@ def _machine() -> list[str]:
         processor += [value.strip() for key, _, value in pairs if key.strip() in wanted]
     except OSError:
         processor.append(platform.processor())
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
+    if device.type == "cuda":
+        chip = torch.cuda.get_device_properties(device)
+        cuda = f"{chip.name}, {chip.multi_processor_count} SMs, CUDA {torch.version.cuda}"
+    else:
+        cuda = "no CUDA"
     limits = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
     return [
         *processor,

@@ -25,7 +25,7 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.block_size = block_size
+        self.num_blocks, self.block_size = num_blocks, block_size
         shape = (num_blocks, block_size, 2, kv_heads, head_dim)
         # Zeros, not empty: padded attention multiplies unwritten slots by weight 0, and 0 * NaN is
         # NaN.

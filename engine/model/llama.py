@@ -4,7 +4,7 @@ rows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from engine.model.invariance import RowFunction
     from engine.model.kv_cache import KVCache
+
+    Attend: TypeAlias = Callable[[torch.Tensor, int], torch.Tensor]
+    """(q [rows, heads * head_dim], layer) -> as q, over keys and values already written."""
 
 
 class ModelShape(NamedTuple):
@@ -58,8 +61,10 @@ class LlamaModel:
         rope_scale: float,
         exact: bool,
         progress: Callable[[str, float | None], None],
+        device: torch.device | None = None,
     ) -> None:
-        """`tensors` by their Hugging Face names, in the dtype to compute in.
+        """`tensors` by their Hugging Face names, in the dtype to compute in; they are moved to
+        `device` one by one (None: they stay where they are).
 
         `inverse_frequencies` [head_dim / 2] float32 and `rope_scale` come from transformers' rotary
         embedding of the same configuration. `exact` measures what this machine's libraries keep to,
@@ -67,18 +72,23 @@ class LlamaModel:
         mode is not possible.
         """
         self.shape = shape
-        self.embedding = tensors["model.embed_tokens.weight"]
+        self.embedding = tensors["model.embed_tokens.weight"].to(device)
         self.dtype = self.embedding.dtype
         self.device = self.embedding.device
-        self._rope = _rope_table(shape.context, inverse_frequencies, rope_scale, self.dtype)
-        self._layers = [_Layer(shape, tensors, f"model.layers.{i}.") for i in range(shape.layers)]
-        self._norm = tensors["model.norm.weight"]
-        self._head = Linear(tensors.get("lm_head.weight", self.embedding))
+        self._rope = [
+            table.to(self.device)
+            for table in _rope_table(shape.context, inverse_frequencies, rope_scale, self.dtype)
+        ]
+        self._layers = [
+            _Layer(shape, tensors, f"model.layers.{i}.", self.device) for i in range(shape.layers)
+        ]
+        self._norm = tensors["model.norm.weight"].to(device)
+        self._head = Linear(tensors.get("lm_head.weight", self.embedding).to(device))
         self._sizes: tuple[int, ...] | None = None
         """Numbers of rows to compute in; None: in as many as there are."""
         product = None
         if exact:
-            findings = Findings()
+            findings = Findings(self.device)
             self._sizes = common_sizes(
                 self._row_functions(),
                 dtype=self.dtype,
@@ -86,7 +96,9 @@ class LlamaModel:
                 findings=findings,
                 progress=progress,
             )
-            product = small_products(shape.head_dim, self.device, findings)
+            # On GPUs attention is a kernel of our own (kernels/cuda), exact by its code.
+            if self.device.type == "cpu":
+                product = small_products(shape.head_dim, self.device, findings)
         self._attention = Attention(
             heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim, product=product
         )
@@ -96,17 +108,45 @@ class LlamaModel:
         """Query heads per key-value head, the factor by which attention masks repeat their rows."""
         return self._attention.groups
 
+    @property
+    def row_sizes(self) -> tuple[int, ...] | None:
+        """In exact mode the numbers of rows it computes in, growing; None: in as many as given."""
+        return self._sizes
+
     @torch.inference_mode()
     def forward(self, step: ModelInput, cache: KVCache) -> torch.Tensor:
         """Logits [sampled rows, vocab] in the model's dtype. Mutates `cache` at `step.slots`."""
-        x = F.embedding(step.tokens, self.embedding)
-        cos, sin = self._rope[0][step.positions], self._rope[1][step.positions]
+
+        def attend(q: torch.Tensor, layer: int) -> torch.Tensor:
+            return self._attention(q, cache, layer, step.groups)
+
+        x = self.hidden(step.tokens, step.positions, step.slots, cache, attend)
+        return self.logits(x.index_select(0, step.logits_for))
+
+    def hidden(
+        self,
+        tokens: torch.Tensor,  # [rows] int64
+        positions: torch.Tensor,  # [rows] int64
+        slots: torch.Tensor,  # [rows] int64
+        cache: KVCache,
+        attend: Attend,
+    ) -> torch.Tensor:
+        """The last layer's output [rows, hidden]. Mutates `cache` at `slots`.
+
+        Nothing here waits for a device or depends on values, so that it can be recorded as a graph.
+        """
+        x = F.embedding(tokens, self.embedding)
+        cos, sin = (table.index_select(0, positions) for table in self._rope)
         for number, layer in enumerate(self._layers):
             qkv = self._by_rows(layer.before, x, cos, sin)
-            cache.write(number, step.slots, qkv[:, layer.q_size :])
-            attended = self._attention(qkv[:, : layer.q_size], cache, number, step.groups)
-            x = self._by_rows(layer.after, x, attended)
-        return self._by_rows(self._logits, x[step.logits_for])
+            q, kv = qkv.split((layer.q_size, qkv.shape[1] - layer.q_size), 1)
+            cache.write(number, slots, kv)
+            x = self._by_rows(layer.after, x, attend(q, number))
+        return x
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """[rows, vocab] of `hidden`'s rows, in the model's dtype."""
+        return self._by_rows(self._logits, x)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         return self._head(rms_norm(x, self._norm, self.shape.rms_eps))
@@ -120,11 +160,11 @@ class LlamaModel:
             return function(*inputs)
         parts: list[torch.Tensor] = []
         for start, size in tiles(rows, self._sizes):
-            cut = [tensor[start : start + size] for tensor in inputs]
-            there = cut[0].shape[0]
+            there = min(size, rows - start)
+            cut = [tensor.narrow(0, start, there) for tensor in inputs]
             if there < size:
                 cut = [F.pad(t, [0, 0] * (t.dim() - 1) + [0, size - there]) for t in cut]
-            parts.append(function(*cut)[:there])
+            parts.append(function(*cut).narrow(0, 0, there))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @torch.inference_mode()
@@ -150,20 +190,21 @@ class _Layer:
         shape: ModelShape,
         tensors: dict[str, torch.Tensor],
         prefix: str,
+        device: torch.device,
     ) -> None:
         def fused(*names: str) -> Linear:
-            weight = torch.cat([tensors[f"{prefix}{name}.weight"] for name in names])
+            weight = torch.cat([tensors[f"{prefix}{name}.weight"].to(device) for name in names])
             biases = [tensors.get(f"{prefix}{name}.bias") for name in names]
-            bias = None if biases[0] is None else torch.cat([b for b in biases if b is not None])
-            return Linear(weight, bias)
+            there = [bias.to(device) for bias in biases if bias is not None]
+            return Linear(weight, torch.cat(there) if there else None)
 
         self._eps = shape.rms_eps
         self.q_size = shape.heads * shape.head_dim
         self._rotated = (shape.heads + shape.kv_heads, shape.head_dim)
-        self._input_norm = tensors[f"{prefix}input_layernorm.weight"]
+        self._input_norm = tensors[f"{prefix}input_layernorm.weight"].to(device)
         self._qkv = fused("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         self._out = fused("self_attn.o_proj")
-        self._mlp_norm = tensors[f"{prefix}post_attention_layernorm.weight"]
+        self._mlp_norm = tensors[f"{prefix}post_attention_layernorm.weight"].to(device)
         self._gate_up = fused("mlp.gate_proj", "mlp.up_proj")
         self._down = fused("mlp.down_proj")
 
@@ -181,7 +222,7 @@ class _Layer:
         """
         heads, head_dim = self._rotated
         qkv = self._qkv(rms_norm(x, self._input_norm, self._eps))
-        rotate(qkv[:, : heads * head_dim].view(-1, heads, head_dim), cos, sin)
+        rotate(qkv.narrow(1, 0, heads * head_dim).view(-1, heads, head_dim), cos, sin)
         return qkv
 
     def after(
@@ -212,8 +253,8 @@ def rotate(qk: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
     """Rotary position embedding in place (Su et al. 2021, halves convention). [rows, heads,
     head_dim].
     """
-    half = qk.shape[2] // 2
-    turned = torch.cat((-qk[..., half:], qk[..., :half]), dim=-1).mul_(sin)
+    first, second = qk.split(qk.shape[2] // 2, -1)
+    turned = torch.cat((-second, first), dim=-1).mul_(sin)
     qk.mul_(cos).add_(turned)
 
 

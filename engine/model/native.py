@@ -158,6 +158,9 @@ class NativeRunner:
             )
         return self._logits[: len(wanted), : self.model.shape.vocab]
 
+    def shares(self, forward: float, judged: float) -> tuple[float, float]:
+        return forward, judged
+
     def last_parts(self) -> dict[str, float]:
         """Seconds of the last step; "stalled" is part of the others: waiting for a thread that the
         system had put aside.

@@ -35,7 +35,7 @@ class HasShape(Protocol):
 class StepRunner(Protocol):
     """A model with its cache, and the way tokens are chosen from its logits. Used by one thread.
 
-    `Runner` is torch on any device, `NativeRunner` our own kernels on CPUs.
+    `Runner` is torch on CPUs, `NativeRunner` our own kernels there, `GraphRunner` torch on GPUs.
     """
 
     broken: frozenset[int]
@@ -50,6 +50,12 @@ class StepRunner(Protocol):
 
     def judge(self, logits: Any, items: Sequence[Judged]) -> list[Verdict]:
         """Verdicts on what follows each item's tokens; for each a row per draft token and one."""
+        ...
+
+    def shares(self, forward: float, judged: float) -> tuple[float, float]:
+        """What `run` and then `judge` took by the caller's clock, as seconds of computing rows and
+        of choosing tokens: `run` may return before it is done.
+        """
         ...
 
     def last_parts(self) -> dict[str, float]:
@@ -95,6 +101,9 @@ class Runner:
             verdicts.append(sampler.verify(rows, tokens, prompt_length, draft, masks))
             row += count
         return verdicts
+
+    def shares(self, forward: float, judged: float) -> tuple[float, float]:
+        return forward, judged
 
     def last_parts(self) -> dict[str, float]:
         return {}

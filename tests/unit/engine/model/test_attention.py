@@ -40,7 +40,7 @@ class Paged:
         heads, kv_heads, head_dim = shape
         product = None if products == "fast" else summed
         if products == "measured":
-            product = small_products(head_dim, torch.device("cpu"), Findings())
+            product = small_products(head_dim, torch.device("cpu"), Findings(torch.device("cpu")))
         self.heads, self.kv_heads, self.head_dim, self.dtype = heads, kv_heads, head_dim, dtype
         generator = torch.Generator().manual_seed(heads * head_dim)
         blocks = CONTEXT // BLOCK
@@ -157,8 +157,10 @@ def test_products_are_our_own_sums_where_the_librarys_depend_on_their_company(
             y[5, 3, 1] *= 1 + 2**-22
         return y
 
-    assert small_products(64, cpu, Findings(tmp_path / "clean")) is torch.bmm
+    assert small_products(64, cpu, Findings(cpu, tmp_path / "clean")) is torch.bmm
     monkeypatch.setattr(attention.torch, "bmm", fickle)
-    assert small_products(64, cpu, Findings(tmp_path / "planted")) is summed
+    assert small_products(64, cpu, Findings(cpu, tmp_path / "planted")) is summed
     monkeypatch.undo()
-    assert small_products(64, cpu, Findings(tmp_path / "planted")) is summed, "it is remembered"
+    assert small_products(64, cpu, Findings(cpu, tmp_path / "planted")) is summed, (
+        "it is remembered"
+    )

@@ -72,7 +72,7 @@ def sizes(folder: Path, **functions: RowFunction) -> tuple[int, ...]:
         {name: (function, WIDTH) for name, function in functions.items()},
         dtype=torch.float32,
         device=CPU,
-        findings=Findings(folder),
+        findings=Findings(CPU, folder),
         progress=lambda phase, fraction: None,
     )
 
@@ -145,7 +145,7 @@ def test_findings_are_measured_once_per_machine_and_said_to_be(tmp_path: Path) -
             {"product": (function, WIDTH)},
             dtype=torch.float32,
             device=CPU,
-            findings=Findings(tmp_path),
+            findings=Findings(CPU, tmp_path),
             progress=lambda phase, fraction: told.append(phase),
         )
 
@@ -159,25 +159,25 @@ def test_findings_are_measured_once_per_machine_and_said_to_be(tmp_path: Path) -
 def test_findings_of_another_number_of_threads_or_version_do_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Findings(tmp_path).get("product", lambda: [1]) == [1]
-    assert Findings(tmp_path).get("product", lambda: [2]) == [1]
+    assert Findings(CPU, tmp_path).get("product", lambda: [1]) == [1]
+    assert Findings(CPU, tmp_path).get("product", lambda: [2]) == [1]
     threads = torch.get_num_threads()
     monkeypatch.setattr(invariance.torch, "get_num_threads", lambda: threads + 1)
-    assert Findings(tmp_path).get("product", lambda: [3]) == [3]
+    assert Findings(CPU, tmp_path).get("product", lambda: [3]) == [3]
     monkeypatch.undo()
     monkeypatch.setattr(invariance.torch, "__version__", "0.0")
-    assert Findings(tmp_path).get("product", lambda: [4]) == [4]
+    assert Findings(CPU, tmp_path).get("product", lambda: [4]) == [4]
     monkeypatch.undo()
-    assert Findings(tmp_path).get("product", lambda: [5]) == [1]
+    assert Findings(CPU, tmp_path).get("product", lambda: [5]) == [1]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"machine": 1}', "\x00"])
 def test_findings_that_cannot_be_read_are_measured_anew(tmp_path: Path, content: str) -> None:
-    Findings(tmp_path).get("product", lambda: [1])
+    Findings(CPU, tmp_path).get("product", lambda: [1])
     (file,) = tmp_path.iterdir()
     file.write_text(content)
-    assert Findings(tmp_path).get("product", lambda: [2]) == [2]
-    assert Findings(tmp_path).get("product", lambda: [3]) == [2]
+    assert Findings(CPU, tmp_path).get("product", lambda: [2]) == [2]
+    assert Findings(CPU, tmp_path).get("product", lambda: [3]) == [2]
 
 
 @pytest.mark.parametrize("allowed", [(2, 8, 16, 32, 64), (16,), (2, 64)], ids=str)
@@ -202,7 +202,7 @@ def test_linear_gives_a_row_the_same_bits_in_every_size_that_was_measured(
         {linear.name: (linear, linear.in_features)},
         dtype=dtype,
         device=CPU,
-        findings=Findings(tmp_path),
+        findings=Findings(CPU, tmp_path),
         progress=lambda phase, fraction: None,
     )
     x = heavy_tailed((512, shape[1]), generator).to(dtype)
