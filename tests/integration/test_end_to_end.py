@@ -234,7 +234,9 @@ async def test_call_of_a_tool_is_a_part_of_its_own(url: str) -> None:
     stream = wetink.stream(
         url,
         messages=[{"role": "user", "content": "When is high tide?"}],
-        grammar={"kind": "tool_call", "tools": tools},
+        tools=tools,
+        tool_choice="required",
+        parallel_tool_calls=False,
         seed=2,
         policy="retract",
     )

@@ -88,7 +88,6 @@ CHAT: Parameters = {
     "prompt_cache_retention": _harmless("24h", "prompts are cached as long as there is room"),
     "prompt_cache_options": _harmless({"ttl": "30m"}, "prompts are cached without it"),
     "service_tier": _harmless("auto", "there is one tier"),
-    "parallel_tool_calls": _harmless(False, "there is one call in any case"),
     "response_format": _honoured(
         {
             "type": "json_schema",
@@ -108,12 +107,16 @@ CHAT: Parameters = {
     ),
     "tools": _honoured(
         [{"type": "function", "function": {"name": "tide", "parameters": {"type": "object"}}}],
-        "of type `function`; told to the model as text, with `tool_choice` `required` or a name",
+        "of type `function`; told to the model by its chat template, or else as text",
+    ),
+    "parallel_tool_calls": _honoured(
+        False,
+        "false: one call at most where a call is required; otherwise the model decides",
     ),
     "tool_choice": _honoured(
         {"type": "function", "function": {"name": "tide"}},
-        "`required`, a function's name, or `none`; one call, constrained. `auto` beside "
-        "`tools` (OpenAI's default) is refused: only the caller decides whether there is a call",
+        "`auto`: the model decides; `required` and a function's name: by constrained decoding; "
+        "`none`",
     ),
     "functions": _refused([{"name": "f"}], "functions are not supported; leave it out", []),
     "function_call": _refused(
@@ -148,9 +151,9 @@ MESSAGE: Parameters = {
     ),
     "tool_calls": _honoured(
         [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
-        'told to the model as `<tool_call>{"name": …, "arguments": …}</tool_call>`',
+        'by the chat template, or else as `<tool_call>{"name": …, "arguments": …}</tool_call>`',
     ),
-    "tool_call_id": _harmless("c1", "results are told in the order of the messages"),
+    "tool_call_id": _honoured("c1", "told where the chat template has a place for it"),
     "name": _harmless("ada", "chat templates have no place for it"),
     "annotations": _harmless([], "come with answers, say nothing to the model"),
     "reasoning_content": _harmless("hm", "earlier reasoning is not shown to the model again"),

@@ -42,7 +42,7 @@ from gateway.transports.openai.parameters import (
     Parameter,
     Parameters,
 )
-from gateway.transports.openai.tools import call_of, functions_of, told_of
+from gateway.transports.openai.tools import offered
 from protocol.codec import MALFORMED, with_whole_numbers
 from protocol.errors import ErrorCode, RequestError
 from protocol.refusals import cut, malformed, quoted, refusal
@@ -119,18 +119,19 @@ def decode_completion(body: bytes) -> CompletionRequest:
 
 def from_chat(request: ChatCompletionRequest, context: int) -> Wanted:
     """`context`: the model's, in tokens. Raises RequestError where a value is out of range."""
-    messages = [
-        {"role": message.role, "content": _content(message)} for message in request.messages
-    ]
-    functions = functions_of(request)
-    if functions:
-        messages = told_of(functions, messages)
+    tools, choice = offered([tool.function for tool in request.tools], request.tool_choice)
+    messages = [_message(message) for message in request.messages]
     prediction = request.prediction and plain(request.prediction.content)
     fields = {"messages": messages, "prediction": prediction}
     named = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     generation = _generation(request, fields, named, context, logprobs=request.logprobs)
-    grammar = call_of(functions) if functions else _grammar(request.response_format)
-    generation = msgspec.structs.replace(generation, grammar=grammar)
+    generation = msgspec.structs.replace(
+        generation,
+        grammar=_grammar(request.response_format),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+    )
     return _wanted(request, [generation], logprobs=request.logprobs)
 
 
@@ -161,8 +162,8 @@ def in_openai_words(error: RequestError) -> RequestError:
     """A refusal of the generation, about the field that the caller wrote."""
     given = error.param or ""
     param = given.replace("grammar.schema", "response_format.json_schema.schema", 1)
-    if param.startswith("grammar.tools"):
-        param = param.removeprefix("grammar.").replace("].parameters", "].function.parameters", 1)
+    if param.startswith("tools["):
+        param = param.replace("].parameters", "].function.parameters", 1)
     if param == given:
         return error
     return RequestError(error.code, error.message.replace(given, param, 1), param)
@@ -302,12 +303,19 @@ def _check_shared(request: SharedRequest) -> None:
         )
 
 
-def _content(message: ChatMessage) -> str:
-    """What the chat template is given: text, and calls in the form most families write them in."""
-    text = "" if message.content is None else plain(message.content)
+def _message(message: ChatMessage) -> Json:
+    """As a generation has it."""
     calls = [
-        f'<tool_call>\n{{"name": {msgspec.json.encode(call.function.name).decode()}, '
-        f'"arguments": {call.function.arguments or "{}"}}}\n</tool_call>'
+        {
+            "name": call.function.name,
+            "arguments": call.function.arguments,
+            "id": call.id,
+        }
         for call in message.tool_calls
     ]
-    return "\n".join([text, *calls] if text else calls) if calls else text
+    return {
+        "role": message.role,
+        "content": "" if message.content is None else plain(message.content),
+        "tool_calls": calls,
+        "tool_call_id": message.tool_call_id or "",
+    }
