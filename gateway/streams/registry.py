@@ -311,7 +311,7 @@ class StreamRegistry:
         timer = self._clock.call_at(
             self._clock.now() + self._delivery.retention_s, lambda: self._expire(stream.id)
         )
-        kept = _Kept(stream, timer, stream.ledger.held_bytes + STREAM_BYTES)
+        kept = _Kept(stream, timer, stream.held_bytes + STREAM_BYTES)
         self._finished[stream.id] = kept
         self._kept_bytes += kept.size
         while (

@@ -257,6 +257,7 @@ async def test_python_examples_of_the_openai_page_run(url: str) -> None:
     assert said["chat.py"].strip()
     assert said["tool.py"].startswith('sound_horn {"seconds": ')
     assert said["schema.py"].startswith("name=")
+    assert said["responses.py"].strip()
     assert said["stream.py"].strip().endswith(" tokens")
     events = said["tentative.py"].splitlines()
     assert any(line.startswith("drafted at ") for line in events)

@@ -140,6 +140,7 @@ async def test_documents_describe_every_endpoint(served: Served) -> None:
         "/v1/tickets": {"post"},
         "/v1/chat/completions": {"post"},
         "/v1/completions": {"post"},
+        "/v1/responses": {"post"},
         "/v1/models": {"get"},
         "/v1/models/{model}": {"get"},
         "/healthz": {"get"},

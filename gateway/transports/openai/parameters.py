@@ -111,7 +111,8 @@ CHAT: Parameters = {
     ),
     "parallel_tool_calls": _honoured(
         False,
-        "false: one call at most where a call is required; otherwise the model decides",
+        "false, or a function's name in `tool_choice`: one call where one is required; otherwise "
+        "the model decides",
     ),
     "tool_choice": _honoured(
         {"type": "function", "function": {"name": "tide"}},
@@ -167,4 +168,61 @@ MESSAGE: Parameters = {
 STREAM_OPTIONS: Parameters = {
     "include_usage": _honoured(True, "a last chunk with `usage` and no choices"),
     "include_obfuscation": _refused(True, "chunks are not padded; leave it out", False),
+}
+
+_REASONING = _refused({"effort": "high"}, "the model has no such control; leave it out", {})
+
+RESPONSES: Parameters = {
+    "input": _honoured(
+        [{"role": "user", "content": "Where do ships sleep?"}],
+        "a string, or items: messages of text, `function_call`, `function_call_output`; earlier "
+        "`reasoning` is not shown to the model again",
+    ),
+    "instructions": _honoured("Be brief.", "the system message; not carried to later responses"),
+    "model": _SHARED["model"],
+    "stream": _SHARED["stream"],
+    "max_output_tokens": _honoured(7, "left out: the rest of the context"),
+    "temperature": _SHARED["temperature"],
+    "top_p": _SHARED["top_p"],
+    "text": _honoured(
+        {"format": {"type": "json_object"}}, "`format` as `response_format` of a chat"
+    ),
+    "tools": _honoured(
+        [{"type": "function", "name": "tide", "parameters": {"type": "object"}}],
+        "of type `function`",
+    ),
+    "tool_choice": _honoured("auto", "`auto`, `required`, `none` or a function's name"),
+    "parallel_tool_calls": CHAT["parallel_tool_calls"],
+    "store": _honoured(
+        False, "left out: kept as long as any stream, for `previous_response_id`; false: not"
+    ),
+    "previous_response_id": _honoured(
+        "resp_x", "of a response that this key made and that is still kept"
+    ),
+    "user": _SHARED["user"],
+    "metadata": CHAT["metadata"],
+    "safety_identifier": CHAT["safety_identifier"],
+    "prompt_cache_key": CHAT["prompt_cache_key"],
+    "prompt_cache_retention": CHAT["prompt_cache_retention"],
+    "prompt_cache_options": CHAT["prompt_cache_options"],
+    "service_tier": CHAT["service_tier"],
+    "access_programs": _refused([], "there are none here; leave it out"),
+    "background": _refused(True, "only false is supported: start a stream instead", False),
+    "background_options": _refused({}, "only false is supported for background; leave it out"),
+    "context_management": _refused([{"type": "compaction"}], "contexts are not managed", []),
+    "conversation": _refused("conv_x", "use previous_response_id"),
+    "image": _refused({}, "images are not supported; leave it out"),
+    "include": _refused(["message.output_text.logprobs"], "nothing can be added; leave it out", []),
+    "max_tool_calls": _refused(3, "no tools are built in; leave it out"),
+    "moderation": CHAT["moderation"],
+    "prompt": _refused({"id": "p"}, "prompts are not stored; use input"),
+    "reasoning": _REASONING,
+    "stream_options": _refused(
+        {"include_obfuscation": True},
+        "events are not padded; leave it out",
+        {},
+        {"include_obfuscation": False},
+    ),
+    "top_logprobs": _refused(3, "alternatives are not reported: only 0 is supported", 0),
+    "truncation": _refused("auto", "what does not fit is refused: only disabled", "disabled"),
 }

@@ -25,6 +25,7 @@ from gateway.transports.openai.bodies import (
     ChatMessage,
     CompletionRequest,
     JsonFormat,
+    NamedChoice,
     ResponseFormat,
     SchemaFormat,
     SharedRequest,
@@ -78,15 +79,15 @@ class Wanted(NamedTuple):
 
 def decode_chat(body: bytes) -> ChatCompletionRequest:
     """Raises RequestError naming the field and what is allowed."""
-    asked = _honoured(_parsed(body), CHAT)
+    asked = honoured(parsed(body), CHAT)
     if isinstance(asked.get("messages"), list):
         asked["messages"] = [
-            _honoured(cast("Json", each), MESSAGE, f"messages[{number}].")
+            honoured(cast("Json", each), MESSAGE, f"messages[{number}].")
             if isinstance(each, dict)
             else each
             for number, each in enumerate(cast("list[object]", asked["messages"]))
         ]
-    request = _converted(asked, ChatCompletionRequest)
+    request = converted(asked, ChatCompletionRequest)
     for number, message in enumerate(request.messages):
         if message.content is None and not message.tool_calls:
             param = f"messages[{number}].content"
@@ -105,8 +106,8 @@ def decode_chat(body: bytes) -> ChatCompletionRequest:
 
 def decode_completion(body: bytes) -> CompletionRequest:
     """Raises RequestError naming the field and what is allowed."""
-    asked = _honoured(_parsed(body), COMPLETIONS)
-    request = _converted(asked, CompletionRequest)
+    asked = honoured(parsed(body), COMPLETIONS)
+    request = converted(asked, CompletionRequest)
     if request.logprobs:
         raise UnsupportedError("logprobs", "only 0 is supported: no alternatives are reported")
     _check_shared(request)
@@ -130,7 +131,8 @@ def from_chat(request: ChatCompletionRequest, context: int) -> Wanted:
         grammar=_grammar(request.response_format),
         tools=tools,
         tool_choice=choice,
-        parallel_tool_calls=request.parallel_tool_calls is not False,
+        parallel_tool_calls=request.parallel_tool_calls is not False
+        and not isinstance(request.tool_choice, NamedChoice),
     )
     return _wanted(request, [generation], logprobs=request.logprobs)
 
@@ -232,7 +234,8 @@ def _generation(
     )
 
 
-def _parsed(body: bytes) -> Json:
+def parsed(body: bytes) -> Json:
+    """A body as it stands. Raises RequestError."""
     try:
         raw = msgspec.json.decode(body)
     except MALFORMED as error:
@@ -245,7 +248,7 @@ def _parsed(body: bytes) -> Json:
     return cast("Json", raw)
 
 
-def _honoured(raw: Json, parameters: Parameters, prefix: str = "") -> Json:
+def honoured(raw: Json, parameters: Parameters, prefix: str = "") -> Json:
     """The fields that mean something here. Null says what leaving a field out says.
 
     Raises RequestError for what is unknown or refused.
@@ -263,9 +266,7 @@ def _honoured(raw: Json, parameters: Parameters, prefix: str = "") -> Json:
     }
     options = asked.get("stream_options")
     if isinstance(options, dict):
-        asked["stream_options"] = _honoured(
-            cast("Json", options), STREAM_OPTIONS, "stream_options."
-        )
+        asked["stream_options"] = honoured(cast("Json", options), STREAM_OPTIONS, "stream_options.")
     return asked
 
 
@@ -283,7 +284,8 @@ def _unknown(name: str, parameters: Mapping[str, object], prefix: str) -> Reques
     return RequestError(ErrorCode.UNKNOWN_FIELD, f"{param} is unknown{hint}", param)
 
 
-def _converted(raw: Json, wanted: type[Body]) -> Body:
+def converted(raw: Json, wanted: type[Body]) -> Body:
+    """Raises RequestError naming the field and what is allowed."""
     try:
         return msgspec.convert(raw, wanted)
     except msgspec.ValidationError as error:
