@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import pytest_asyncio
@@ -51,13 +51,17 @@ def served(server: Served) -> Served:
 
 def client_of(served: Served) -> AsyncOpenAI:
     return AsyncOpenAI(
-        base_url=f"{served.url}/v1", api_key="none", http_client=served.http, max_retries=0
+        base_url=f"{served.url}/v1",
+        api_key="none",
+        http_client=cast("Any", served.http),
+        max_retries=0,
     )
 
 
 async def asked(served: Served, *events: BackendEvent, **fields: Any) -> Any:
     """The response, after its stream has said `events`."""
-    creating = asyncio.create_task(client_of(served).responses.create(**fields))
+    create: Any = client_of(served).responses.create
+    creating: asyncio.Task[Any] = asyncio.create_task(create(**fields))
     stream = await asyncio.wait_for(served.backend.admitted.get(), PATIENCE_S)
     served.backend.say(*events, stream=stream)
     return await creating
