@@ -102,6 +102,8 @@ class Engine:
             default_drafter=self._drafting.default,
             kernels=self._kernels,
             max_sequences=self._config.max_sequences,
+            chat_template=self._prompts.template,
+            answer_opening=self._prompts.answer_opening(),
         )
 
     @property
@@ -117,8 +119,7 @@ class Engine:
         asked = start.sampling.grammar
         grammar = None if asked is None else self._compiler.compile(asked)
         if start.messages is not None:
-            messages = [{"role": m.role, "content": m.content} for m in start.messages]
-            chat = self._prompts.encode_chat(messages, start.begun)
+            chat = self._prompts.encode_chat(start.messages, start.tools, start.begun)
             return Encoded(chat, not start.begun, prediction, grammar)
         tokens = self._prompts.encode((start.prompt or "") + start.begun)
         if not tokens:

@@ -14,7 +14,7 @@ after an event the committed text has grown by `text` and the tail *is* `tail`.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -145,6 +145,10 @@ class Ready(_Frame, frozen=True, tag="ready"):
     """Which compute: "torch", or "native" with the instruction set."""
     max_sequences: int = 1
     """How many run at once; more would wait in the engine."""
+    chat_template: str = ""
+    """Its source; empty: there is none."""
+    answer_opening: str = ""
+    """What the template puts in front of an answer, as far as it could be found out."""
 
 
 class Fatal(_Frame, frozen=True, tag="fatal"):
@@ -199,9 +203,24 @@ class Pong(_Frame, frozen=True, tag="pong"):
 FromEngine: TypeAlias = Step | Accepted | Rejected | Loading | Ready | Fatal | Pong
 
 
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    arguments: str
+    """JSON."""
+    id: str = ""
+
+
 class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
     role: str
     content: str
+    tool_calls: list[Call] = []
+    tool_call_id: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    description: str
+    parameters: dict[str, Any]
 
 
 class Start(_Frame, frozen=True, tag="start"):
@@ -229,6 +248,8 @@ class Start(_Frame, frozen=True, tag="start"):
     """The tenant's: what a stream leaves in caches is found by streams of the same salt alone."""
     begun: str = ""
     """What the answer has said already, another model's text perhaps: part of the prompt."""
+    tools: list[Tool] = []
+    """What the chat template is told that may be called."""
 
 
 class Cancel(_Frame, frozen=True, tag="cancel"):

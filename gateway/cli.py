@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateway.backends.base import Backend
-    from gateway.backends.openai import OpenAIBackend
     from gateway.backends.local import LocalBackend
+    from gateway.backends.openai import OpenAIBackend
     from gateway.config import GatewayConfig
     from gateway.config_upstreams import UpstreamConfig
 

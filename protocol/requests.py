@@ -86,9 +86,21 @@ class Chunk(_Policy, frozen=True, kw_only=True, tag="chunk"):
 PolicySpec: TypeAlias = Hold | StreamRetract | Chunk
 
 
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A call that an earlier answer has made."""
+
+    name: str
+    arguments: str
+    """JSON."""
+    id: str = ""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     role: Literal["system", "user", "assistant", "tool", "developer"]
     content: str
+    tool_calls: list[Call] = []
+    tool_call_id: str = ""
+    """Of a tool's message: which call it answers."""
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -124,17 +136,13 @@ class Lark(_Grammar, frozen=True, kw_only=True, tag="lark"):
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
-    parameters: dict[str, Any]
+    description: str = ""
+    parameters: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "object"})
     """JSON Schema of its arguments."""
 
 
-class ToolCall(_Grammar, frozen=True, kw_only=True, tag="tool_call"):
-    """A call of one of `tools`, as a part of kind `tool_call`."""
-
-    tools: Annotated[list[Tool], Meta(min_length=1, max_length=MAX_TOOLS)]
-
-
-Grammar: TypeAlias = JsonSchema | Regex | Lark | ToolCall
+ToolChoice: TypeAlias = Literal["auto", "required", "none"]
+Grammar: TypeAlias = JsonSchema | Regex | Lark
 
 
 class GenerationRequest(
@@ -163,6 +171,12 @@ class GenerationRequest(
     logit_bias: dict[str, Annotated[float, Meta(ge=-100.0, le=100.0)]] = {}
     grammar: Grammar | None = None
     """What the text must follow."""
+    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] = []
+    """What the model may call; each call becomes a part of kind `tool_call`."""
+    tool_choice: ToolChoice = "auto"
+    """"auto": the model decides; "required": it has to call; "none": it is not told of tools."""
+    parallel_tool_calls: bool = True
+    """Whether an answer that has to call may make several calls."""
     prediction: str | None = None
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     draft: Draft = Draft()

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineRequestError
-from engine.sampling.tool_calls import path_of, schema_of
+from engine.sampling.tool_calls import calls_of, lark_of, path_of, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,7 @@ _PARAMS = {
     "json_schema": "grammar.schema",
     "regex": "grammar.pattern",
     "lark": "grammar.rules",
-    "tool_call": "grammar.tools",
+    "tool_call": "tools",
 }
 
 
@@ -95,16 +95,18 @@ class GrammarCompiler:
         self._ends = sorted(ends)
         self._made: llguidance.LLTokenizer | None = None
         self._making = threading.Lock()
+        added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+        self._specials = {token.content: id for id, token in added.items() if token.special}
 
     def compile(self, grammar: Grammar) -> GrammarState:
         """Raises EngineRequestError naming what of the grammar cannot be met, by its path."""
         tokenizer = self._words()
         param = _PARAMS[grammar.kind]
         try:
-            source, message = _checked(lambda: _source(grammar), tokenizer)
+            source, message = _checked(lambda: self._source(grammar), tokenizer)
             if message:
                 path, message = self._fault(grammar, message)
-                param += path
+                param = path if grammar.kind == "tool_call" else param + path
         except RecursionError:
             source, message = "", "nested too deeply"
         if message:
@@ -123,13 +125,30 @@ class GrammarCompiler:
                 )
             return self._made
 
+    def _source(self, grammar: Grammar) -> str:
+        """Raises ValueError."""
+        match grammar.kind:
+            case "json_schema":
+                return _from_schema(grammar.text)
+            case "tool_call":
+                lark = lark_of(calls_of(grammar.text), JSON_FORM, self._specials)
+                return llguidance.LLMatcher.grammar_from_lark(lark)
+            case "regex":
+                return llguidance.LLMatcher.grammar_from_regex(grammar.text)
+            case "lark":
+                return llguidance.LLMatcher.grammar_from_lark(grammar.text)
+
     def _fault(self, grammar: Grammar, message: str) -> tuple[str, str]:
         """Where it is, below the grammar's own field, and what: `message` if nothing says more."""
         if grammar.kind == "json_schema":
             return self._at_fault(json.loads(grammar.text), message)
         if grammar.kind == "tool_call":
-            path, message = self._at_fault(schema_of(json.loads(grammar.text)), message)
-            return path_of(path), message
+            calls = calls_of(grammar.text)
+            path, fault = self._at_fault(schema_of(calls), "")
+            if not path and calls.otherwise is not None:
+                path, fault = self._at_fault(calls.otherwise, message)
+                return f"grammar.schema{path}", fault
+            return f"tools{path_of(path)}", fault or message
         return "", message
 
     def _at_fault(self, schema: Any, message: str) -> tuple[str, str]:
@@ -176,19 +195,6 @@ def _alone(schema: Any, definitions: dict[str, Any]) -> Any:
         for name, each in definitions.items()
     }
     return own | shared
-
-
-def _source(grammar: Grammar) -> str:
-    """Raises ValueError."""
-    match grammar.kind:
-        case "json_schema":
-            return _from_schema(grammar.text)
-        case "tool_call":
-            return _from_schema(json.dumps(schema_of(json.loads(grammar.text))))
-        case "regex":
-            return llguidance.LLMatcher.grammar_from_regex(grammar.text)
-        case "lark":
-            return llguidance.LLMatcher.grammar_from_lark(grammar.text)
 
 
 def _from_schema(schema: str) -> str:

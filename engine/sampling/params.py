@@ -20,8 +20,7 @@ class SamplingDefaults(msgspec.Struct, frozen=True, kw_only=True):
 
 class Grammar(msgspec.Struct, frozen=True):
     """What the completion must follow: a JSON schema, a regular expression or a Lark grammar (both
-    as llguidance has them), as text; or a call of one of several tools (a list of them as JSON, see
-    tool_calls.py).
+    as llguidance has them), as text; or calls of tools (`tool_calls.Calls` as JSON).
     """
 
     kind: Literal["json_schema", "regex", "lark", "tool_call"]

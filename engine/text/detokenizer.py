@@ -27,6 +27,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+PART_MARKS = frozenset(
+    {
+        "<think>",
+        "</think>",
+        "<tool_call>",
+        "</tool_call>",
+        "<|python_tag|>",
+        "[TOOL_CALLS]",
+        "[CALL_ID]",
+        "[ARGS]",
+    }
+)
+"""Where they are special tokens they have text all the same: readers of an answer's parts go by
+it.
+"""
+
+
 class FastTokenizer(Protocol):
     """What is needed of a Hugging Face `PreTrainedTokenizerFast`."""
 
@@ -120,7 +137,8 @@ class _TokenDecoder:
 class TokenTable:
     """The bytes of every token of one tokenizer; built once, shared, never changed.
 
-    Special tokens and ids without a token have no bytes. Raises `UnsupportedTokenizerError`.
+    Special tokens, but for those that mark parts of an answer, and ids without a token have no
+    bytes. Raises `UnsupportedTokenizerError`.
     """
 
     __slots__ = ("_bytes", "_text", "special_ids", "strip_left")
@@ -138,7 +156,9 @@ class TokenTable:
         size = max(vocabulary.values(), default=-1) + 1
         self._bytes = [b""] * size
         for token, id in vocabulary.items():
-            if id not in self.special_ids:
+            if token in PART_MARKS:
+                self._bytes[id] = token.encode()
+            elif id not in self.special_ids:
                 self._bytes[id] = decode(token)
         # Most tokens are whole code points: their text is looked up, not decoded.
         self._text = [_text_or_none(data) for data in self._bytes]

@@ -10,9 +10,11 @@ that nobody can type, before the text is split; the user's are then split as any
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jinja2 import TemplateError
 from tokenizers import AddedToken, Tokenizer
@@ -20,8 +22,11 @@ from tokenizers import AddedToken, Tokenizer
 from engine.errors import EngineRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from transformers import PreTrainedTokenizerFast
 
+    from engine.frames import ChatMessage, Tool
     from engine.sampling.grammar import GrammarState
 
 NORMALISED_SHARE = 4
@@ -76,7 +81,32 @@ class PromptEncoder:
         head = text[: self._most_tokens * self._bytes_per_token]
         return _ids(self._plain, head, add_special_tokens=False)[: self._most_tokens]
 
-    def encode_chat(self, messages: list[dict[str, str]], begun: str = "") -> list[int]:
+    @property
+    def template(self) -> str:
+        """The chat template's source; empty where there is none."""
+        return str(self._tokenizer.chat_template or "")
+
+    def answer_opening(self) -> str:
+        """What the template puts in front of an answer; empty where it renders no plain chat."""
+        if not self._has_chat_template:
+            return ""
+        chat = [{"role": "user", "content": "Hello"}]
+        try:
+            bare, opened = (
+                str(
+                    self._tokenizer.apply_chat_template(
+                        chat, add_generation_prompt=opens, tokenize=False
+                    )
+                )
+                for opens in (False, True)
+            )
+        except TemplateError:
+            return ""
+        return opened.removeprefix(bare)
+
+    def encode_chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), begun: str = ""
+    ) -> list[int]:
         """The chat template, up to where the assistant begins, and what it has said by then.
 
         Raises EngineRequestError when the template refuses the messages, or they are longer than
@@ -87,13 +117,18 @@ class PromptEncoder:
                 "invalid_value", "this model has no chat template: send `prompt`", "messages"
             )
         for message in messages:
-            self._check_length(message["content"], "messages")
-        guarded = [{key: self._chat.guard(text) for key, text in m.items()} for m in messages]
+            self._check_length(message.content, "messages")
+        guard = self._chat.guard
+        told = [_each_text(_told(message), guard) for message in messages]
+        offered = [_each_text(_offered(tool), guard) for tool in tools] or None
         try:
             text = self._tokenizer.apply_chat_template(
-                guarded, add_generation_prompt=True, tokenize=False
+                cast("Any", told),
+                tools=cast("Any", offered),
+                add_generation_prompt=True,
+                tokenize=False,
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError) as error:
             reason = self._chat.unguard(str(error))
             raise EngineRequestError(
                 "invalid_value", f"the model's chat template refuses this: {reason}", "messages"
@@ -155,6 +190,61 @@ class _Markup:
         named = self._special.sub(lambda match: self._aliases[match[0]], rendered)
         ids = _ids(self._tokenizer, self.unguard(named), add_special_tokens=False)
         return [self._ids.get(id, id) for id in ids]
+
+
+def _told(message: ChatMessage) -> dict[str, Any]:
+    """A message as chat templates want it."""
+    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        told["tool_calls"] = [
+            {
+                "id": _short(call.id),
+                "type": "function",
+                "function": {"name": call.name, "arguments": _parsed(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        told["tool_call_id"] = _short(message.tool_call_id)
+    return told
+
+
+def _offered(tool: Tool) -> dict[str, Any]:
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+    }
+    return {"type": "function", "function": function}
+
+
+def _parsed(arguments: str) -> Any:
+    """Templates write them as JSON again; what is none stays as it is."""
+    try:
+        return json.loads(arguments or "{}")
+    except ValueError:
+        return arguments
+
+
+def _short(id: str) -> str:
+    """Mistral's template takes nothing but nine letters and digits."""
+    if re.fullmatch(r"[A-Za-z0-9]{9}", id) or not id:
+        return id
+    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:9]
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """With every text in it changed, names of fields included."""
+    match value:
+        case str():
+            return change(value)
+        case list():
+            return [_each_text(each, change) for each in cast("list[Any]", value)]
+        case dict():
+            fields = cast("dict[str, Any]", value)
+            return {change(name): _each_text(each, change) for name, each in fields.items()}
+        case _:
+            return value
 
 
 def _copy(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
+from gateway.parts import Dialect
 from protocol.events import Token
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     drafters: list[str] = []
     default_drafter: str | None = None
     """For requests that choose none; None: the backend leaves no choice."""
+    dialect: Dialect | None = None
+    """How it writes calls and reasoning. None: the backend tells parts itself."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from gateway.backends.base import (
     Verified,
 )
 from gateway.errors import ConfigError
+from gateway.parts import Dialect
 from protocol.codec import MALFORMED
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import FinishReason
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from protocol.requests import GenerationRequest
 
 BUILT_IN_TRACES = Path(__file__).parent / "traces"
+DIALECT = Dialect(thinks="marked")
+"""A trace may hold calls as `<tool_call>{…}</tool_call>`, and begin with `<think>`."""
 CONTEXT_LENGTH = 4096
 """In words: the scripted backend has no tokenizer."""
 
@@ -117,7 +120,9 @@ class ScriptedBackend:
 
     def models(self) -> list[ModelInfo]:
         return [
-            ModelInfo(id=name, context_length=CONTEXT_LENGTH, drafters=["scripted"])
+            ModelInfo(
+                id=name, context_length=CONTEXT_LENGTH, drafters=["scripted"], dialect=DIALECT
+            )
             for name in self._traces
         ]
 

@@ -8,21 +8,23 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from weakref import WeakSet
 
+import msgspec
+
 from gateway.access import take_all
 from gateway.config import OverloadConfig
 from gateway.overload import Turns, degrade
-from gateway.streams.calls import CallReader
+from gateway.parts import Parser
+from gateway.streams.parts import PartsReader
 from gateway.streams.stream import Stream
 from gateway.streams.totals import Totals
 from protocol.errors import ErrorCode, RequestError
 from protocol.ledger import Failed
-from protocol.requests import ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.access import Claim, Principal
-    from gateway.backends.base import Backend
+    from gateway.backends.base import Backend, Sink
     from gateway.clock import Clock, Timer
     from gateway.config import DeliveryConfig, LimitsConfig
     from gateway.delivery import Attachment
@@ -215,14 +217,30 @@ class StreamRegistry:
         """Has the backend begin; gives `request`."""
         assert request.model is not None
         stream.model = request.model
-        called = isinstance(request.grammar, ToolCall)
-        sink = CallReader(stream.accept) if called else stream.accept
         admission = await self._backend.generate(
-            stream.id, request, sink, want_drafts=want_drafts, tenant=stream.owner
+            stream.id,
+            request,
+            self._sink(stream, request),
+            want_drafts=want_drafts,
+            tenant=stream.owner,
         )
         stream.seed = admission.seed
         stream.draft_model = admission.draft_model
         return request
+
+    def _sink(self, stream: Stream, request: GenerationRequest) -> Sink:
+        """Where the backend's events go: through a reader of parts, if there may be any."""
+        models = self._backend.models()
+        dialect = next((each.dialect for each in models if each.id == request.model), None)
+        names = {tool.name for tool in request.tools if request.tool_choice != "none"}
+        if dialect is None or request.messages is None:
+            return stream.accept
+        if request.grammar is not None:
+            # What has to follow a grammar from its beginning is no reasoning.
+            dialect = msgspec.structs.replace(dialect, thinks="never")
+        if not names and dialect.thinks == "never":
+            return stream.accept
+        return PartsReader(stream.accept, Parser(dialect, names))
 
     def get(self, stream_id: str, principal: Principal, cursor: Cursor | None = None) -> Stream:
         """Raises RequestError for a stream that is over and gone, or never was; somebody else's
@@ -308,7 +326,7 @@ class StreamRegistry:
         timer = self._clock.call_at(
             self._clock.now() + self._delivery.retention_s, lambda: self._expire(stream.id)
         )
-        kept = _Kept(stream, timer, stream.ledger.held_bytes + STREAM_BYTES)
+        kept = _Kept(stream, timer, stream.held_bytes + STREAM_BYTES)
         self._finished[stream.id] = kept
         self._kept_bytes += kept.size
         while (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from sys import getsizeof
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 from weakref import WeakValueDictionary
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from gateway.delivery import Connection
     from protocol.cursor import Cursor
     from protocol.events import IncludeItem
-    from protocol.requests import GenerationRequest, PolicySpec
+    from protocol.requests import GenerationRequest, Message, PolicySpec
     from protocol.stats import Tally
 
 logger = logging.getLogger("wetink.streams")
@@ -88,6 +89,8 @@ class Stream:
         self.attachments: list[Attachment] = []
         self.is_kept = True
         """Whether somebody may come back to it after its end."""
+        self.conversation: list[Message] = []
+        """What it answers, where that has to be kept: for those who go on from it."""
         self._backend = backend
         self._clock = clock
         self._started_at = clock.now()
@@ -122,6 +125,13 @@ class Stream:
     def age_s(self) -> float:
         """Since its request came."""
         return self._clock.now() - self._started_at
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that its text, its tokens and its conversation take."""
+        said = sum(map(getsizeof, (each.content for each in self.conversation)))
+        called = sum(len(call.arguments) for each in self.conversation for call in each.tool_calls)
+        return self.ledger.held_bytes + said + called
 
     @property
     def log_fields(self) -> dict[str, object]:

@@ -13,6 +13,7 @@ from gateway.streams.snapshot import Snapshot
 from gateway.transports.demonstration import Pace, PaceNow
 from gateway.transports.openai.bodies import ChatCompletionRequest, CompletionRequest
 from gateway.transports.openai.errors import OpenAIError
+from gateway.transports.openai.responses.bodies import ResponseRequest
 from gateway.transports.streams import StreamCreated
 from gateway.transports.tickets import (
     SocketTicket,
@@ -92,6 +93,7 @@ def openapi_document(profiles: Iterable[str], *, demonstrated: bool) -> Json:
         ServerEvent,
         ChatCompletionRequest,
         CompletionRequest,
+        ResponseRequest,
         OpenAIError,
         StreamTicketRequest,
         StreamTicket,
@@ -112,7 +114,7 @@ def openapi_document(profiles: Iterable[str], *, demonstrated: bool) -> Json:
     for form in components["GenerationRequest"]["properties"]["policy"]["anyOf"]:
         if form.get("type") == "string":
             form["pattern"] = policies
-    for name in ("ChatCompletionRequest", "CompletionRequest", "StreamOptions"):
+    for name in ("ChatCompletionRequest", "CompletionRequest", "ResponseRequest", "StreamOptions"):
         _allow_null(components[name])
     components["OpenAIResponse"] = {
         "type": "object",
@@ -288,6 +290,7 @@ def _openai_paths() -> Json:
             "chatCompletions", "OpenAI's chat completions", "ChatCompletionRequest"
         ),
         "/v1/completions": post("completions", "OpenAI's completions", "CompletionRequest"),
+        "/v1/responses": post("responses", "OpenAI's responses", "ResponseRequest"),
     }
 
 

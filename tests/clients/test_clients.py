@@ -151,6 +151,8 @@ async def test_node_examples_of_the_openai_page_run(base: str) -> None:
         "python/tools_instructor.py",
         "python/tools_agents.py",
         "node/tools_ai_sdk.mjs",
+        "python/responses_agents.py",
+        "node/responses_openai.mjs",
     ],
 )
 async def test_client_gets_an_object_of_its_schema(base: str, script: str) -> None:

@@ -234,7 +234,9 @@ async def test_call_of_a_tool_is_a_part_of_its_own(url: str) -> None:
     stream = wetink.stream(
         url,
         messages=[{"role": "user", "content": "When is high tide?"}],
-        grammar={"kind": "tool_call", "tools": tools},
+        tools=tools,
+        tool_choice="required",
+        parallel_tool_calls=False,
         seed=2,
         policy="retract",
     )
@@ -255,6 +257,7 @@ async def test_python_examples_of_the_openai_page_run(url: str) -> None:
     assert said["chat.py"].strip()
     assert said["tool.py"].startswith('sound_horn {"seconds": ')
     assert said["schema.py"].startswith("name=")
+    assert said["responses.py"].strip()
     assert said["stream.py"].strip().endswith(" tokens")
     events = said["tentative.py"].splitlines()
     assert any(line.startswith("drafted at ") for line in events)

@@ -44,6 +44,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("WS", "/v1/ws"): Rule.KEY_OR_SOCKET_TICKET,
     ("POST", "/v1/chat/completions"): Rule.KEY,
     ("POST", "/v1/completions"): Rule.KEY,
+    ("POST", "/v1/responses"): Rule.KEY,
     ("GET", "/v1/models"): Rule.KEY,
     ("GET", "/v1/models/{model:path}"): Rule.KEY,
     ("GET", "/v1/demonstration"): Rule.KEY,
@@ -57,7 +58,13 @@ RULES: dict[tuple[str, str], Rule] = {
 }
 """What each route needs. A route that is not here fails `test_every_route_has_its_rule`."""
 GUARDED = [route for route, rule in RULES.items() if rule is not Rule.NOTHING]
-OPENAI = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model:path}")
+OPENAI = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/models",
+    "/v1/models/{model:path}",
+)
 
 
 class Stranger(NamedTuple):

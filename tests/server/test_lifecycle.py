@@ -141,6 +141,7 @@ async def test_documents_describe_every_endpoint(served: Served) -> None:
         "/v1/demonstration": {"get"},
         "/v1/chat/completions": {"post"},
         "/v1/completions": {"post"},
+        "/v1/responses": {"post"},
         "/v1/models": {"get"},
         "/v1/models/{model}": {"get"},
         "/v1/upstreams": {"get"},

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
@@ -35,6 +36,7 @@ from gateway.backends.local.request import start_frame
 from gateway.backends.local.supervisor import Supervisor
 from gateway.config import SupervisionConfig
 from gateway.errors import BackendError
+from gateway.parts import Dialect, dialect_of
 from protocol.errors import ErrorCode, RequestError
 from protocol.events import Cause, FinishReason
 
@@ -167,6 +169,7 @@ class LocalBackend:
                 context_length=info.context_length,
                 drafters=info.drafters,
                 default_drafter=info.default_drafter,
+                dialect=_dialect_of(info.chat_template, info.answer_opening),
             )
         ]
 
@@ -204,7 +207,12 @@ class LocalBackend:
         """`begun`: what the answer has said already; the completion goes on behind it."""
         if not self.ready:
             raise BackendError("the engine is not running; it is being restarted", retryable=True)
-        start = start_frame(stream, request, want_drafts=want_drafts, tenant=tenant, begun=begun)
+        info = self._supervisor.info
+        assert info is not None
+        dialect = _dialect_of(info.chat_template, info.answer_opening)
+        start = start_frame(
+            stream, request, dialect, want_drafts=want_drafts, tenant=tenant, begun=begun
+        )
         live = _Live(start, sink)
         self._live[stream] = live
         self._put_on_engine(self._quarantine.begin(stream))
@@ -396,6 +404,11 @@ class LocalBackend:
             self._tell(stream, live, Failed(error.code, error.message, error.retryable))
         else:
             live.admitted.set_exception(error)
+
+
+@lru_cache(maxsize=1)
+def _dialect_of(template: str, opening: str) -> Dialect:
+    return dialect_of(template, opening)
 
 
 def _streams(count: int) -> str:

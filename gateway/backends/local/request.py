@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
 from engine import frames
+from gateway.parts import told
 from protocol.errors import ErrorCode, RequestError
-from protocol.requests import JsonSchema, Lark, Regex, ToolCall
+from protocol.requests import JsonSchema, Lark, Regex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocol.requests import GenerationRequest, Grammar
+    from gateway.parts import Dialect
+    from protocol.requests import GenerationRequest, Grammar, Message, Tool
 
 LARGEST_INTEGER = 2**53 - 1
 """Larger ones have no place in a request; beyond 64 bits MessagePack has no form for them."""
 
 
 def start_frame(
-    stream: str, request: GenerationRequest, *, want_drafts: bool, tenant: str, begun: str = ""
+    stream: str,
+    request: GenerationRequest,
+    dialect: Dialect,
+    *,
+    want_drafts: bool,
+    tenant: str,
+    begun: str = "",
 ) -> frames.Start:
     """Raises `RequestError` for what only the engine's wire is stricter about."""
     _require_small_integers("max_tokens", [request.max_tokens])
     _require_small_integers("top_k", [request.top_k or 0])
     _require_small_integers("stop_token_ids", request.stop_token_ids)
-    if isinstance(request.grammar, ToolCall) and (request.stop or request.stop_token_ids):
+    tools = [] if request.tool_choice == "none" else request.tools
+    required = bool(tools) and request.tool_choice == "required"
+    if required and (request.stop or request.stop_token_ids):
         field = "stop" if request.stop else "stop_token_ids"
         raise RequestError(
             ErrorCode.INVALID_VALUE,
-            f"{field} cannot be combined with tools: half a call is no call",
+            f"{field}: not where a call is required, as half a call is none",
             field,
         )
+    if tools and request.messages is None:
+        raise RequestError(ErrorCode.INVALID_VALUE, "tools: only with messages", "tools")
     messages = request.messages
+    if messages is not None and not dialect.knows_tools:
+        messages = told(tools, messages, required=required)
     sampling = frames.SamplingParams(
         max_tokens=request.max_tokens,
         temperature=request.temperature,
@@ -49,14 +63,12 @@ def start_frame(
         repetition_penalty=request.repetition_penalty,
         logit_bias=_token_biases(request.logit_bias),
         logprobs="logprobs" in request.include,
-        grammar=None if request.grammar is None else _grammar(request.grammar),
+        grammar=_grammar(request, dialect, tools),
     )
     return frames.Start(
         stream=stream,
         prompt=request.prompt,
-        messages=None
-        if messages is None
-        else [frames.ChatMessage(message.role, message.content) for message in messages],
+        messages=None if messages is None else [_message(message) for message in messages],
         sampling=sampling,
         drafter=request.draft.drafter,
         draft_length=request.draft.length,
@@ -67,10 +79,43 @@ def start_frame(
         committed_chars=0,
         salt=tenant.encode(),
         begun=begun,
+        tools=[frames.Tool(each.name, each.description, each.parameters) for each in tools]
+        if dialect.knows_tools
+        else [],
     )
 
 
-def _grammar(grammar: Grammar) -> frames.Grammar:
+def _message(message: Message) -> frames.ChatMessage:
+    calls = [frames.Call(each.name, each.arguments, each.id) for each in message.tool_calls]
+    return frames.ChatMessage(message.role, message.content, calls, message.tool_call_id)
+
+
+def _grammar(
+    request: GenerationRequest, dialect: Dialect, tools: Sequence[Tool]
+) -> frames.Grammar | None:
+    """With tools: calls, where one is required; else calls or what the answer has to follow."""
+    grammar = request.grammar
+    if not tools or (grammar is None and request.tool_choice != "required"):
+        return None if grammar is None else _of_text(grammar)
+    if request.tool_choice == "required":
+        grammar = None
+    if grammar is not None and not isinstance(grammar, JsonSchema):
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, "grammar: beside tools only a json_schema", "grammar"
+        )
+    calls = dialect.calls
+    form: dict[str, Any] = {
+        "tools": tools,
+        "begin": calls.begin,
+        "between": calls.between if request.parallel_tool_calls else None,
+        "end": calls.end,
+        "arguments": calls.arguments,
+        "otherwise": None if grammar is None else grammar.schema,
+    }
+    return frames.Grammar("tool_call", msgspec.json.encode(form).decode())
+
+
+def _of_text(grammar: Grammar) -> frames.Grammar:
     match grammar:
         case JsonSchema(schema=schema):
             return frames.Grammar("json_schema", msgspec.json.encode(schema).decode())
@@ -78,8 +123,6 @@ def _grammar(grammar: Grammar) -> frames.Grammar:
             return frames.Grammar("regex", pattern)
         case Lark(rules=rules):
             return frames.Grammar("lark", rules)
-        case ToolCall(tools=tools):
-            return frames.Grammar("tool_call", msgspec.json.encode(tools).decode())
         case _:
             assert_never(grammar)
 

@@ -62,6 +62,7 @@ class ChatMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["system", "user", "assistant", "tool", "developer"]
     content: Content | None = None
     tool_calls: list[ToolCall] = []
+    tool_call_id: str | None = None
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,6 +148,7 @@ class ChatCompletionRequest(SharedRequest, frozen=True, kw_only=True):
     response_format: ResponseFormat = TextFormat()
     tools: Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)] = []
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    parallel_tool_calls: bool | None = None
 
 
 class CompletionRequest(SharedRequest, frozen=True, kw_only=True):

@@ -88,7 +88,6 @@ CHAT: Parameters = {
     "prompt_cache_retention": _harmless("24h", "prompts are cached as long as there is room"),
     "prompt_cache_options": _harmless({"ttl": "30m"}, "prompts are cached without it"),
     "service_tier": _harmless("auto", "there is one tier"),
-    "parallel_tool_calls": _harmless(False, "there is one call in any case"),
     "response_format": _honoured(
         {
             "type": "json_schema",
@@ -108,12 +107,17 @@ CHAT: Parameters = {
     ),
     "tools": _honoured(
         [{"type": "function", "function": {"name": "tide", "parameters": {"type": "object"}}}],
-        "of type `function`; told to the model as text, with `tool_choice` `required` or a name",
+        "of type `function`; told to the model by its chat template, or else as text",
+    ),
+    "parallel_tool_calls": _honoured(
+        False,
+        "false, or a function's name in `tool_choice`: one call where one is required; otherwise "
+        "the model decides",
     ),
     "tool_choice": _honoured(
         {"type": "function", "function": {"name": "tide"}},
-        "`required`, a function's name, or `none`; one call, constrained. `auto` beside "
-        "`tools` (OpenAI's default) is refused: only the caller decides whether there is a call",
+        "`auto`: the model decides; `required` and a function's name: by constrained decoding; "
+        "`none`",
     ),
     "functions": _refused([{"name": "f"}], "functions are not supported; leave it out", []),
     "function_call": _refused(
@@ -148,9 +152,9 @@ MESSAGE: Parameters = {
     ),
     "tool_calls": _honoured(
         [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
-        'told to the model as `<tool_call>{"name": …, "arguments": …}</tool_call>`',
+        'by the chat template, or else as `<tool_call>{"name": …, "arguments": …}</tool_call>`',
     ),
-    "tool_call_id": _harmless("c1", "results are told in the order of the messages"),
+    "tool_call_id": _honoured("c1", "told where the chat template has a place for it"),
     "name": _harmless("ada", "chat templates have no place for it"),
     "annotations": _harmless([], "come with answers, say nothing to the model"),
     "reasoning_content": _harmless("hm", "earlier reasoning is not shown to the model again"),
@@ -164,4 +168,61 @@ MESSAGE: Parameters = {
 STREAM_OPTIONS: Parameters = {
     "include_usage": _honoured(True, "a last chunk with `usage` and no choices"),
     "include_obfuscation": _refused(True, "chunks are not padded; leave it out", False),
+}
+
+_REASONING = _refused({"effort": "high"}, "the model has no such control; leave it out", {})
+
+RESPONSES: Parameters = {
+    "input": _honoured(
+        [{"role": "user", "content": "Where do ships sleep?"}],
+        "a string, or items: messages of text, `function_call`, `function_call_output`; earlier "
+        "`reasoning` is not shown to the model again",
+    ),
+    "instructions": _honoured("Be brief.", "the system message; not carried to later responses"),
+    "model": _SHARED["model"],
+    "stream": _SHARED["stream"],
+    "max_output_tokens": _honoured(7, "left out: the rest of the context"),
+    "temperature": _SHARED["temperature"],
+    "top_p": _SHARED["top_p"],
+    "text": _honoured(
+        {"format": {"type": "json_object"}}, "`format` as `response_format` of a chat"
+    ),
+    "tools": _honoured(
+        [{"type": "function", "name": "tide", "parameters": {"type": "object"}}],
+        "of type `function`",
+    ),
+    "tool_choice": _honoured("auto", "`auto`, `required`, `none` or a function's name"),
+    "parallel_tool_calls": CHAT["parallel_tool_calls"],
+    "store": _honoured(
+        False, "left out: kept as long as any stream, for `previous_response_id`; false: not"
+    ),
+    "previous_response_id": _honoured(
+        "resp_x", "of a response that this key made and that is still kept"
+    ),
+    "user": _SHARED["user"],
+    "metadata": CHAT["metadata"],
+    "safety_identifier": CHAT["safety_identifier"],
+    "prompt_cache_key": CHAT["prompt_cache_key"],
+    "prompt_cache_retention": CHAT["prompt_cache_retention"],
+    "prompt_cache_options": CHAT["prompt_cache_options"],
+    "service_tier": CHAT["service_tier"],
+    "access_programs": _refused([], "there are none here; leave it out"),
+    "background": _refused(True, "only false is supported: start a stream instead", False),
+    "background_options": _refused({}, "only false is supported for background; leave it out"),
+    "context_management": _refused([{"type": "compaction"}], "contexts are not managed", []),
+    "conversation": _refused("conv_x", "use previous_response_id"),
+    "image": _refused({}, "images are not supported; leave it out"),
+    "include": _refused(["message.output_text.logprobs"], "nothing can be added; leave it out", []),
+    "max_tool_calls": _refused(3, "no tools are built in; leave it out"),
+    "moderation": CHAT["moderation"],
+    "prompt": _refused({"id": "p"}, "prompts are not stored; use input"),
+    "reasoning": _REASONING,
+    "stream_options": _refused(
+        {"include_obfuscation": True},
+        "events are not padded; leave it out",
+        {},
+        {"include_obfuscation": False},
+    ),
+    "top_logprobs": _refused(3, "alternatives are not reported: only 0 is supported", 0),
+    "truncation": _refused("auto", "what does not fit is refused: only disabled", "disabled"),
 }

@@ -25,6 +25,7 @@ from gateway.transports.openai.bodies import (
     ChatMessage,
     CompletionRequest,
     JsonFormat,
+    NamedChoice,
     ResponseFormat,
     SchemaFormat,
     SharedRequest,
@@ -42,7 +43,7 @@ from gateway.transports.openai.parameters import (
     Parameter,
     Parameters,
 )
-from gateway.transports.openai.tools import call_of, functions_of, told_of
+from gateway.transports.openai.tools import offered
 from protocol.codec import MALFORMED, with_whole_numbers
 from protocol.errors import ErrorCode, RequestError
 from protocol.refusals import cut, malformed, quoted, refusal
@@ -78,15 +79,15 @@ class Wanted(NamedTuple):
 
 def decode_chat(body: bytes) -> ChatCompletionRequest:
     """Raises RequestError naming the field and what is allowed."""
-    asked = _honoured(_parsed(body), CHAT)
+    asked = honoured(parsed(body), CHAT)
     if isinstance(asked.get("messages"), list):
         asked["messages"] = [
-            _honoured(cast("Json", each), MESSAGE, f"messages[{number}].")
+            honoured(cast("Json", each), MESSAGE, f"messages[{number}].")
             if isinstance(each, dict)
             else each
             for number, each in enumerate(cast("list[object]", asked["messages"]))
         ]
-    request = _converted(asked, ChatCompletionRequest)
+    request = converted(asked, ChatCompletionRequest)
     for number, message in enumerate(request.messages):
         if message.content is None and not message.tool_calls:
             param = f"messages[{number}].content"
@@ -105,8 +106,8 @@ def decode_chat(body: bytes) -> ChatCompletionRequest:
 
 def decode_completion(body: bytes) -> CompletionRequest:
     """Raises RequestError naming the field and what is allowed."""
-    asked = _honoured(_parsed(body), COMPLETIONS)
-    request = _converted(asked, CompletionRequest)
+    asked = honoured(parsed(body), COMPLETIONS)
+    request = converted(asked, CompletionRequest)
     if request.logprobs:
         raise UnsupportedError("logprobs", "only 0 is supported: no alternatives are reported")
     _check_shared(request)
@@ -119,18 +120,20 @@ def decode_completion(body: bytes) -> CompletionRequest:
 
 def from_chat(request: ChatCompletionRequest, context: int) -> Wanted:
     """`context`: the model's, in tokens. Raises RequestError where a value is out of range."""
-    messages = [
-        {"role": message.role, "content": _content(message)} for message in request.messages
-    ]
-    functions = functions_of(request)
-    if functions:
-        messages = told_of(functions, messages)
+    tools, choice = offered([tool.function for tool in request.tools], request.tool_choice)
+    messages = [_message(message) for message in request.messages]
     prediction = request.prediction and plain(request.prediction.content)
     fields = {"messages": messages, "prediction": prediction}
     named = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     generation = _generation(request, fields, named, context, logprobs=request.logprobs)
-    grammar = call_of(functions) if functions else _grammar(request.response_format)
-    generation = msgspec.structs.replace(generation, grammar=grammar)
+    generation = msgspec.structs.replace(
+        generation,
+        grammar=_grammar(request.response_format),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=request.parallel_tool_calls is not False
+        and not isinstance(request.tool_choice, NamedChoice),
+    )
     return _wanted(request, [generation], logprobs=request.logprobs)
 
 
@@ -161,8 +164,8 @@ def in_openai_words(error: RequestError) -> RequestError:
     """A refusal of the generation, about the field that the caller wrote."""
     given = error.param or ""
     param = given.replace("grammar.schema", "response_format.json_schema.schema", 1)
-    if param.startswith("grammar.tools"):
-        param = param.removeprefix("grammar.").replace("].parameters", "].function.parameters", 1)
+    if param.startswith("tools["):
+        param = param.replace("].parameters", "].function.parameters", 1)
     if param == given:
         return error
     return RequestError(error.code, error.message.replace(given, param, 1), param)
@@ -231,7 +234,8 @@ def _generation(
     )
 
 
-def _parsed(body: bytes) -> Json:
+def parsed(body: bytes) -> Json:
+    """A body as it stands. Raises RequestError."""
     try:
         raw = msgspec.json.decode(body)
     except MALFORMED as error:
@@ -244,7 +248,7 @@ def _parsed(body: bytes) -> Json:
     return cast("Json", raw)
 
 
-def _honoured(raw: Json, parameters: Parameters, prefix: str = "") -> Json:
+def honoured(raw: Json, parameters: Parameters, prefix: str = "") -> Json:
     """The fields that mean something here. Null says what leaving a field out says.
 
     Raises RequestError for what is unknown or refused.
@@ -262,9 +266,7 @@ def _honoured(raw: Json, parameters: Parameters, prefix: str = "") -> Json:
     }
     options = asked.get("stream_options")
     if isinstance(options, dict):
-        asked["stream_options"] = _honoured(
-            cast("Json", options), STREAM_OPTIONS, "stream_options."
-        )
+        asked["stream_options"] = honoured(cast("Json", options), STREAM_OPTIONS, "stream_options.")
     return asked
 
 
@@ -282,7 +284,8 @@ def _unknown(name: str, parameters: Mapping[str, object], prefix: str) -> Reques
     return RequestError(ErrorCode.UNKNOWN_FIELD, f"{param} is unknown{hint}", param)
 
 
-def _converted(raw: Json, wanted: type[Body]) -> Body:
+def converted(raw: Json, wanted: type[Body]) -> Body:
+    """Raises RequestError naming the field and what is allowed."""
     try:
         return msgspec.convert(raw, wanted)
     except msgspec.ValidationError as error:
@@ -302,12 +305,19 @@ def _check_shared(request: SharedRequest) -> None:
         )
 
 
-def _content(message: ChatMessage) -> str:
-    """What the chat template is given: text, and calls in the form most families write them in."""
-    text = "" if message.content is None else plain(message.content)
+def _message(message: ChatMessage) -> Json:
+    """As a generation has it."""
     calls = [
-        f'<tool_call>\n{{"name": {msgspec.json.encode(call.function.name).decode()}, '
-        f'"arguments": {call.function.arguments or "{}"}}}\n</tool_call>'
+        {
+            "name": call.function.name,
+            "arguments": call.function.arguments,
+            "id": call.id,
+        }
         for call in message.tool_calls
     ]
-    return "\n".join([text, *calls] if text else calls) if calls else text
+    return {
+        "role": message.role,
+        "content": "" if message.content is None else plain(message.content),
+        "tool_calls": calls,
+        "tool_call_id": message.tool_call_id or "",
+    }

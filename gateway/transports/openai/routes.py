@@ -18,6 +18,7 @@ from gateway.transports.openai.requests import (
     from_completion,
     in_openai_words,
 )
+from gateway.transports.openai.responses.routes import create_response
 from gateway.transports.openai.shapes import ChatShape, CompletionShape
 from gateway.transports.requests import gateway_of, principal_of, while_connected
 from protocol.errors import ErrorCode, RequestError
@@ -64,14 +65,13 @@ NOT_OFFERED = (
     "/v1/images",
     "/v1/moderations",
     "/v1/realtime",
-    "/v1/responses",
     "/v1/threads",
     "/v1/uploads",
     "/v1/vector_stores",
     "/v1/videos",
 )
 """OpenAI's other resources, refused by name."""
-_OFFERED = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+_OFFERED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/responses")
 _ANY_METHOD = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 
 
@@ -102,7 +102,7 @@ async def not_offered(request: Request) -> ASGIApp:
     path = request.url.path[:80]
     raise RequestError(
         ErrorCode.NOT_FOUND,
-        f"{path} is not offered here; /v1/chat/completions, /v1/completions and /v1/models are",
+        f"{path} is not offered here; {', '.join(_OFFERED)} are",
     )
 
 
@@ -129,6 +129,7 @@ def routes() -> list[Route]:
     return [
         Route("/v1/chat/completions", _openai_errors(chat_completions), methods=["POST"]),
         Route("/v1/completions", _openai_errors(completions), methods=["POST"]),
+        Route("/v1/responses", _openai_errors(create_response), methods=["POST"]),
         Route("/v1/models", _openai_errors(list_models)),
         Route("/v1/models/{model:path}", _openai_errors(retrieve_model)),
         *(

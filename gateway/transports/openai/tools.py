@@ -1,64 +1,51 @@
-"""Tools of a chat: which may be called, how the model is told, what a call must look like."""
+"""Tools of a chat: which may be called, and whether one has to be."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.transports.openai.bodies import NamedChoice
-from gateway.transports.openai.errors import UnsupportedError
 from protocol.errors import ErrorCode, RequestError
-from protocol.requests import Tool, ToolCall
+from protocol.requests import Tool, ToolChoice
 
 if TYPE_CHECKING:
-    from gateway.transports.openai.bodies import ChatCompletionRequest, Function
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from gateway.transports.openai.bodies import Function
 
 
-def functions_of(request: ChatCompletionRequest) -> list[Function]:
-    """The functions of which one will be called; none where text is to come.
+class Offered(NamedTuple):
+    """Fields of a generation."""
 
-    Raises RequestError for a choice that cannot be left to the model, or of what there is not.
-    """
-    functions = [tool.function for tool in request.tools]
-    match request.tool_choice:
-        case "required":
-            chosen = functions
-        case NamedChoice(function=wanted):
-            chosen = [each for each in functions if each.name == wanted.name]
-        case "none":
-            return []
+    tools: list[Tool]
+    tool_choice: ToolChoice
+
+
+def offered(
+    functions: Sequence[Function],
+    choice: Literal["none", "auto", "required"] | NamedChoice | None,
+) -> Offered:
+    """Raises RequestError for a choice of what there is not."""
+    match choice:
         case None | "auto":
-            if not functions:
-                return []
-            raise UnsupportedError(
-                "tool_choice",
-                "auto is not supported beside tools: choose required, none or a function",
-            )
-    if not chosen:
+            chosen, wanted = functions, "auto"
+        case "none":
+            return Offered([], "auto")
+        case "required":
+            chosen, wanted = functions, "required"
+        case NamedChoice(function=named):
+            chosen, wanted = [each for each in functions if each.name == named.name], "required"
+    if not chosen and wanted == "required":
         raise RequestError(
             ErrorCode.INVALID_VALUE, "tool_choice: there is no such tool in tools", "tool_choice"
         )
-    return chosen
-
-
-def told_of(functions: list[Function], messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The conversation with the functions in its system message, in the words of many families."""
-    described = "\n".join(msgspec.json.encode(each).decode() for each in functions)
-    told = (
-        f"You can call these functions:\n<tools>\n{described}\n</tools>\n"
-        'Answer with one call: {"name": <function name>, "arguments": <arguments as JSON>}'
-    )
-    first = messages[0] if messages else {"role": "user", "content": ""}
-    if first["role"] in ("system", "developer"):
-        return [{**first, "content": f"{first['content']}\n\n{told}"}, *messages[1:]]
-    return [{"role": "system", "content": told}, *messages]
-
-
-def call_of(functions: list[Function]) -> ToolCall:
-    return ToolCall(
-        tools=[
-            Tool(name=each.name, parameters=each.parameters or {"type": "object"})
-            for each in functions
-        ]
-    )
+    tools = [
+        Tool(
+            name=each.name,
+            description=each.description or "",
+            parameters=each.parameters or {"type": "object"},
+        )
+        for each in chosen
+    ]
+    return Offered(tools, wanted)

@@ -15,6 +15,7 @@ from gateway.transports.openai.parameters import (
     CHAT,
     COMPLETIONS,
     MESSAGE,
+    RESPONSES,
     STREAM_OPTIONS,
     Fate,
 )
@@ -27,6 +28,7 @@ TABLES: dict[str, Parameters] = {
     "chat/completions": CHAT,
     "completions": COMPLETIONS,
     "messages[]": MESSAGE,
+    "responses": RESPONSES,
     "stream_options": STREAM_OPTIONS,
 }
 

@@ -27,7 +27,7 @@ from gateway.transports.openai.parameters import (
     Parameter,
 )
 from protocol.events import Token
-from protocol.requests import Draft, JsonSchema, Message
+from protocol.requests import Call, Draft, JsonSchema, Message
 from tests.server.gateways import hand_served
 from tests.server.openai.asking import CHAT, COMPLETION, answer_to
 
@@ -49,8 +49,8 @@ EVENTS = [Verified("yes", tokens=[Token(1, 3, -0.5)]), Finished("stop")]
 TOOLS = CHAT_PARAMETERS["tools"].example
 COMPANIONS: dict[str, dict[str, Any]] = {
     "stream_options": {"stream": True},
-    "tools": {"tool_choice": "required"},
     "tool_choice": {"tools": TOOLS},
+    "parallel_tool_calls": {"tools": TOOLS, "tool_choice": "required"},
 }
 """What a parameter makes no sense without."""
 
@@ -186,8 +186,6 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("chat/completions", {"max_completion_tokens": 2, "max_tokens": 2}, "max_tokens"),
     ("chat/completions", {"max_tokens": -1}, "max_tokens"),
     ("chat/completions", {"temperature": -1}, "temperature"),
-    ("chat/completions", {"tools": TOOLS}, "tool_choice"),
-    ("chat/completions", {"tools": TOOLS, "tool_choice": "auto"}, "tool_choice"),
     ("chat/completions", {"tool_choice": "required"}, "tool_choice"),
     (
         "chat/completions",
@@ -288,11 +286,8 @@ async def test_chat_request_is_translated_whole(served: Served) -> None:
     assert request.messages == [
         Message("developer", "Be kind."),
         Message("user", "hi"),
-        Message(
-            "assistant",
-            '<tool_call>\n{"name": "tide", "arguments": {"at": "noon"}}\n</tool_call>',
-        ),
-        Message("tool", "high"),
+        Message("assistant", "", [Call("tide", '{"at": "noon"}', "c1")]),
+        Message("tool", "high", tool_call_id="c1"),
     ]
     assert (request.max_tokens, request.temperature, request.top_p) == (7, 0.5, 0.9)
     assert (request.seed, request.stop) == (11, ["a", "b"])

@@ -19,6 +19,7 @@ from gateway.backends.base import (
     TokenCounts,
     Verified,
 )
+from gateway.parts import Dialect
 from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class HandBackend:
         self.started = asyncio.Event()
         self.start_failure: BackendError | None = None
         self.load_now = Load()
+        self.dialect = Dialect(thinks="marked")
         self._context_length = context_length
         self.context_of: dict[str, int] = {}
         """Of models whose context is another."""
@@ -118,7 +120,7 @@ class HandBackend:
 
     def models(self) -> list[ModelInfo]:
         return [
-            ModelInfo(id="hand", context_length=self._context_length),
+            ModelInfo(id="hand", context_length=self._context_length, dialect=self.dialect),
             ModelInfo(id="other", context_length=self._context_length),
         ]
 

@@ -40,7 +40,7 @@ def body(**fields: object) -> bytes:
         # fields
         (b"{}", "missing_field", "prompt", "either prompt or messages"),
         (body(messages=[{"role": "user", "content": "x"}]), "invalid_value", "messages", "both"),
-        (body(temprature=1), "unknown_field", "temprature", "temperature, top_k"),
+        (body(temprature=1), "unknown_field", "temprature", "temperature, tool_choice"),
         (b'{"prompt":"a","prompt":"b"}', "invalid_value", "prompt", "twice"),
         (b'{"prompt":"a","draft":{"length":1,"length":2}}', "invalid_value", "length", "twice"),
         (body(**{"x" * 500: 1}), "unknown_field", "x" * 80 + "…", "allowed here"),

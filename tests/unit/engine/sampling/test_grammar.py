@@ -81,20 +81,47 @@ HEIGHT = {
 }
 
 
+def calls(tools: list[dict[str, Any]], **changes: Any) -> Grammar:
+    form: dict[str, Any] = {
+        "tools": tools,
+        "begin": "<call>",
+        "between": ", ",
+        "end": "</call>",
+        "arguments": "arguments",
+        "otherwise": None,
+    }
+    return Grammar("tool_call", json.dumps(form | changes))
+
+
 def test_call_is_of_one_tool_with_arguments_by_its_own_schema(compiler: GrammarCompiler) -> None:
     other: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
     tools = [{"name": "height", "parameters": HEIGHT}, {"name": "stop", "parameters": other}]
-    grammar = Grammar("tool_call", json.dumps(tools))
 
-    def follows(text: str) -> bool:
-        state, tokens = compiler.compile(grammar), encoded(text)
+    def follows(text: str, **changes: Any) -> bool:
+        state, tokens = compiler.compile(calls(tools, **changes)), encoded(text)
         return state.allowed([*tokens, EOS]) == len(tokens) + 1
 
-    assert follows('{"name": "height", "arguments": {"at": 23}}')
-    assert follows('{"name": "stop", "arguments": {}}')
-    assert not follows('{"name": "height", "arguments": {"at": 24}}')
-    assert not follows('{"name": "height", "arguments": {}}')
-    assert not follows('{"name": "else", "arguments": {}}')
+    height = '{"name": "height", "arguments": {"at": 23}}'
+    stop = '{"name": "stop", "arguments": {}}'
+    assert follows(f"<call>{height}</call>")
+    assert follows(f"<call>{stop}</call>")
+    assert follows(f"<call>{height}, {stop}</call>")
+    assert not follows(f"<call>{height}, {stop}</call>", between=None)
+    assert not follows(height)
+    assert not follows('<call>{"name": "height", "arguments": {"at": 24}}</call>')
+    assert not follows('<call>{"name": "height", "arguments":{"at": 23}}</call>')
+    assert not follows('<call>{"name": "height", "arguments": {}}</call>')
+    assert not follows('<call>{"name": "else", "arguments": {}}</call>')
+    assert follows('{"name": "stop", "parameters": {}}', begin="", end="", arguments="parameters")
+    assert follows("12", otherwise={"type": "integer"})
+    assert not follows('"12"', otherwise={"type": "integer"})
+
+
+def test_mark_that_is_a_special_token_is_asked_for_as_one(compiler: GrammarCompiler) -> None:
+    tools = [{"name": "stop", "parameters": {"enum": [{}]}}]
+    state = compiler.compile(calls(tools, begin="<s> [", end="]"))
+    tokens = encoded(' [{"name": "stop", "arguments": {}}]')
+    assert state.allowed([0, *tokens, EOS]) == len(tokens) + 2
 
 
 def test_tool_that_cannot_be_called_is_refused_with_the_path_of_its_fault(
@@ -103,17 +130,21 @@ def test_tool_that_cannot_be_called_is_refused_with_the_path_of_its_fault(
     broken = {"type": "object", "properties": {"at": {"type": "banana"}}}
     tools = [{"name": "a", "parameters": HEIGHT}, {"name": "b", "parameters": broken}]
     with pytest.raises(EngineRequestError) as caught:
-        compiler.compile(Grammar("tool_call", json.dumps(tools)))
-    assert caught.value.param == "grammar.tools[1].parameters.properties.at"
+        compiler.compile(calls(tools))
+    assert caught.value.param == "tools[1].parameters.properties.at"
+    with pytest.raises(EngineRequestError) as caught:
+        compiler.compile(calls(tools[:1], otherwise=broken))
+    assert caught.value.param == "grammar.schema.properties.at"
 
 
 def test_schema_that_is_nested_too_deeply_is_refused(compiler: GrammarCompiler) -> None:
     nested = '{"type": "integer"}'
     for _ in range(1000):
         nested = f'{{"type": "array", "items": {nested}}}'
+    deep_tools = f'[{{"name": "a", "parameters": {nested}}}]'
     for grammar in (
         Grammar("json_schema", nested),
-        Grammar("tool_call", f'[{{"name": "a", "parameters": {nested}}}]'),
+        Grammar("tool_call", calls([]).text.replace("[]", deep_tools)),
     ):
         with pytest.raises(EngineRequestError) as caught:
             compiler.compile(grammar)

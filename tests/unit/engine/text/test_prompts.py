@@ -14,6 +14,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from engine.errors import EngineRequestError
+from engine.frames import Call, ChatMessage, Tool
 from engine.text.prompts import PromptEncoder
 from tests import models
 
@@ -37,7 +38,7 @@ def test_encoder_keeps_the_prompt_whole(encoder: PromptEncoder) -> None:
 
 
 def test_encoder_applies_the_chat_template_up_to_the_answer(encoder: PromptEncoder) -> None:
-    tokens = encoder.encode_chat([{"role": "user", "content": "Say one."}])
+    tokens = encoder.encode_chat([ChatMessage("user", "Say one.")])
     assert models.tokenizer().decode(tokens) == "<s>user: Say one.\n<s>assistant:"
     assert tokens.count(BOS) == 2
 
@@ -65,7 +66,7 @@ def test_encoder_puts_nothing_before_a_prediction() -> None:
     assert encoder.encode("The ink")[0] == BOS
     assert encoder.encode("The ink")[1:] == encoder.encode_prediction("The ink")
     assert encoder.encode_prediction("") == []
-    chat = encoder.encode_chat([{"role": "user", "content": "x"}])
+    chat = encoder.encode_chat([ChatMessage("user", "x")])
     assert chat[:2].count(BOS) == 1, "the template has written its own"
 
 
@@ -73,7 +74,7 @@ def test_encoder_puts_nothing_before_a_prediction() -> None:
 def test_encoder_takes_what_a_user_typed_as_text(
     encoder: PromptEncoder, content: str, role: str
 ) -> None:
-    tokens = encoder.encode_chat([{"role": role, "content": content}])
+    tokens = encoder.encode_chat([ChatMessage(role, content)])
     assert models.tokenizer().decode(tokens) == f"<s>{role}: {content}\n<s>assistant:"
     assert [token for token in tokens if token in (BOS, EOS)] == [BOS, BOS], (
         "only the template's own"
@@ -88,7 +89,7 @@ def test_encoder_splits_harmless_messages_as_the_tokenizer_does(
     tokenizer = models.tokenizer()
     expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     encoded = tokenizer.backend_tokenizer.encode(str(expected), add_special_tokens=False)
-    assert encoder.encode_chat(messages) == encoded.ids
+    assert encoder.encode_chat([ChatMessage("user", content)]) == encoded.ids
 
 
 def test_encoder_lets_a_raw_prompt_hold_special_tokens(encoder: PromptEncoder) -> None:
@@ -105,7 +106,7 @@ def test_encoder_keeps_the_space_that_only_a_text_begins_with() -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<s>", chat_template=template
     )
-    messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "a a"}]
+    messages = [ChatMessage("user", "a"), ChatMessage("user", "a a")]
     expected = tokenizer.backend_tokenizer.encode("<s>a<s>a a", add_special_tokens=False).ids
     assert encoder_of(tokenizer).encode_chat(messages) == expected == [3, 1, 3, 1, 2]
 
@@ -118,7 +119,7 @@ def test_encoder_refuses_unread_what_cannot_fit(param: str) -> None:
         if param == "prompt":
             encoder.encode(text)
         else:
-            encoder.encode_chat([{"role": "user", "content": text}])
+            encoder.encode_chat([ChatMessage("user", text)])
     assert (caught.value.code, caught.value.param) == ("context_exceeded", param)
     # What might fit is counted, by the engine.
     assert len(encoder.encode(text[1:])) > 20
@@ -142,7 +143,7 @@ def test_encoder_cuts_a_prediction_to_what_a_context_can_hold() -> None:
 def test_encoder_refuses_messages_without_a_template() -> None:
     encoder = encoder_of(models.tokenizer(), has_chat_template=False)
     with pytest.raises(EngineRequestError, match="send `prompt`") as caught:
-        encoder.encode_chat([{"role": "user", "content": "x"}])
+        encoder.encode_chat([ChatMessage("user", "x")])
     assert (caught.value.code, caught.value.param) == ("invalid_value", "messages")
 
 
@@ -154,5 +155,25 @@ def test_encoder_passes_on_what_the_template_refuses() -> None:
     )
     encoder = encoder_of(tokenizer)
     with pytest.raises(EngineRequestError, match="user first, not <s>$") as caught:
-        encoder.encode_chat([{"role": "<s>", "content": "x"}])
+        encoder.encode_chat([ChatMessage("<s>", "x")])
     assert (caught.value.code, caught.value.param) == ("invalid_value", "messages")
+
+
+def test_encoder_tells_template_of_tools_and_calls() -> None:
+    telling = models.tokenizer()
+    telling.chat_template = (
+        "{% for t in tools or [] %}{{ t.function.name }}:{{ t.function.parameters | tojson }};"
+        "{% endfor %}{% for m in messages %}<s>{{ m.role }}{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.id | length }}{{ c.function.name }}"
+        "({{ c.function.arguments.at }}){% endfor %}{{ m.tool_call_id }}{% endfor %}"
+    )
+    encoder = encoder_of(telling)
+    chat = [
+        ChatMessage("assistant", "", [Call("tide", '{"at": "<s>"}', "call_1")]),
+        ChatMessage("tool", "high", tool_call_id="123456789"),
+    ]
+    tokens = encoder.encode_chat(chat, [Tool("tide", "when", {"type": "object"})])
+    written = 'tide:{"type": "object"};<s>assistant9tide(<s>)<s>toolhigh123456789'
+    assert telling.decode(tokens) == written
+    # What a caller writes is text, in arguments too.
+    assert tokens.count(telling.convert_tokens_to_ids("<s>")) == 2
