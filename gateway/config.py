@@ -302,8 +302,8 @@ class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     metrics: bool = True
     """Whether `/metrics` is answered."""
     traces: bool = False
-    """Whether every generation is traced with OpenTelemetry (`pip install 'wetink-gateway[otel]'`). Its own
-    `OTEL_…` variables say where to."""
+    """Whether every generation is traced with OpenTelemetry (`pip install
+    'wetink-gateway[otel]'`). Its own `OTEL_…` variables say where to."""
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -191,7 +191,8 @@ def bind(config: GatewayConfig) -> socket.socket:
     _check_certificate(config.server)
     if config.telemetry.traces and importlib.util.find_spec("opentelemetry") is None:
         raise ConfigError(
-            "telemetry.traces needs a package that is not installed: pip install 'wetink-gateway[otel]'"
+            "telemetry.traces needs a package that is not installed: "
+            "pip install 'wetink-gateway[otel]'"
         )
     host, port = config.server.host, config.server.port
     listener: socket.socket | None = None

@@ -70,7 +70,7 @@ class Along:
         self._worth = worth
         self._now = now
         self._wanted = wanted
-        self.possible = request.grammar is None
+        self.possible = request.grammar is None and not request.tools
         """False once there is no sense in drafts for this stream."""
         self._admitted = False
         self._said: list[str] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, assert_never
 import msgspec
 
 from protocol.errors import ErrorCode, RequestError
-from protocol.requests import GenerationRequest, JsonSchema, Lark, Regex, ToolCall
+from protocol.requests import GenerationRequest, JsonSchema, Lark, Regex
 
 if TYPE_CHECKING:
     from gateway.backends.openai.dialects import Dialect
@@ -61,6 +61,8 @@ def asked_of(
             body[dialect.token_ids] = True
     if request.grammar is not None:
         body |= _grammar(request.grammar, dialect, is_chat=is_chat)
+    if request.tools:
+        body |= _tools(request)
     return Asked("/chat/completions" if is_chat else "/completions", body)
 
 
@@ -90,7 +92,37 @@ _GRAMMAR_FIELDS = {"response_format", "tools", "structured_outputs", "regex"}
 
 
 def _message(message: Message) -> Json:
-    return {"role": message.role, "content": message.content}
+    body: Json = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        body["tool_calls"] = [
+            {
+                "id": each.id,
+                "type": "function",
+                "function": {"name": each.name, "arguments": each.arguments},
+            }
+            for each in message.tool_calls
+        ]
+    if message.tool_call_id:
+        body["tool_call_id"] = message.tool_call_id
+    return body
+
+
+def _tools(request: GenerationRequest) -> Json:
+    if request.messages is None:
+        raise RequestError(ErrorCode.INVALID_VALUE, "tools: only with messages", "tools")
+    functions = [
+        {
+            "type": "function",
+            "function": {
+                "name": each.name,
+                "description": each.description,
+                "parameters": each.parameters,
+            },
+        }
+        for each in request.tools
+    ]
+    body: Json = {"tools": functions, "tool_choice": request.tool_choice}
+    return body if request.parallel_tool_calls else body | {"parallel_tool_calls": False}
 
 
 def _sampling(request: GenerationRequest, dialect: Dialect) -> Json:
@@ -127,17 +159,11 @@ def _grammar(grammar: Grammar, dialect: Dialect, *, is_chat: bool) -> Json:
         case JsonSchema(schema=schema) if is_chat or dialect.name == "vllm":
             named = {"name": "answer", "schema": schema, "strict": True}
             return {"response_format": {"type": "json_schema", "json_schema": named}}
-        case ToolCall(tools=tools) if is_chat:
-            functions = [
-                {"type": "function", "function": {"name": each.name, "parameters": each.parameters}}
-                for each in tools
-            ]
-            return {"tools": functions, "tool_choice": "required", "parallel_tool_calls": False}
         case Regex(pattern=pattern) if dialect.grammars is not None:
             return {"regex": pattern} if dialect.grammars == "regex" else _structured(regex=pattern)
         case Lark(rules=rules) if dialect.grammars == "structured_outputs":
             return _structured(grammar=rules)
-        case JsonSchema() | ToolCall() | Regex() | Lark():
+        case JsonSchema() | Regex() | Lark():
             raise _without_words("grammar")
         case _:
             assert_never(grammar)

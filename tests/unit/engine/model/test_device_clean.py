@@ -73,7 +73,7 @@ class ByOperator(TorchFunctionMode):
     """Some methods as the operators they are: in a CPU build they ask for a real device first."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        called: Callable[..., Any] = OPERATORS.get(func, func)
+        called = OPERATORS.get(func) or func
         return called(*args, **(kwargs or {}))
 
 

@@ -118,7 +118,7 @@ def test_call_is_of_one_tool_with_arguments_by_its_own_schema(compiler: GrammarC
 
 
 def test_mark_that_is_a_special_token_is_asked_for_as_one(compiler: GrammarCompiler) -> None:
-    tools = [{"name": "stop", "parameters": {"enum": [{}]}}]
+    tools: list[dict[str, Any]] = [{"name": "stop", "parameters": {"enum": [{}]}}]
     state = compiler.compile(calls(tools, begin="<s> [", end="]"))
     tokens = encoded(' [{"name": "stop", "arguments": {}}]')
     assert state.allowed([0, *tokens, EOS]) == len(tokens) + 2

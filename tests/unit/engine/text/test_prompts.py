@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -44,17 +44,17 @@ def test_encoder_applies_the_chat_template_up_to_the_answer(encoder: PromptEncod
 
 
 def test_encoder_goes_on_behind_an_answer_that_has_begun(encoder: PromptEncoder) -> None:
-    messages = [{"role": "user", "content": "Say one."}]
+    messages = [ChatMessage("user", "Say one.")]
     bare = encoder.encode_chat(messages)
-    begun = encoder.encode_chat(messages, "one two")
+    begun = encoder.encode_chat(messages, begun="one two")
     assert begun[: len(bare)] == bare
     assert len(begun) > len(bare)
 
 
 def test_encoder_takes_what_the_answer_has_said_as_text(encoder: PromptEncoder) -> None:
-    messages = [{"role": "user", "content": "Say one."}]
+    messages = [ChatMessage("user", "Say one.")]
     special = encoder.encode("</s>")
-    said = encoder.encode_chat(messages, "</s>")[len(encoder.encode_chat(messages)) :]
+    said = encoder.encode_chat(messages, begun="</s>")[len(encoder.encode_chat(messages)) :]
     assert said
     assert special[-1] not in said
 
@@ -176,4 +176,4 @@ def test_encoder_tells_template_of_tools_and_calls() -> None:
     written = 'tide:{"type": "object"};<s>assistant9tide(<s>)<s>toolhigh123456789'
     assert telling.decode(tokens) == written
     # What a caller writes is text, in arguments too.
-    assert tokens.count(telling.convert_tokens_to_ids("<s>")) == 2
+    assert tokens.count(cast("int", telling.convert_tokens_to_ids("<s>"))) == 2

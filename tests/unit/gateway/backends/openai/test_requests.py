@@ -76,6 +76,7 @@ def test_hosted_models_are_told_how_much_by_the_newer_name() -> None:
     assert asked("openai", max_tokens=9).body["max_tokens"] == 9
 
 
+CALL = {"name": "f", "arguments": '{"at": "sea"}', "id": "c1"}
 TOOL = {"name": "f", "parameters": {"type": "object"}}
 
 
@@ -83,7 +84,6 @@ TOOL = {"name": "f", "parameters": {"type": "object"}}
     ("dialect", "grammar", "field"),
     [
         ("compatible", {"kind": "json_schema", "schema": {}}, "response_format"),
-        ("compatible", {"kind": "tool_call", "tools": [TOOL]}, "tools"),
         ("vllm", {"kind": "regex", "pattern": "a"}, "structured_outputs"),
         ("vllm", {"kind": "lark", "rules": "start: a"}, "structured_outputs"),
         ("sglang", {"kind": "regex", "pattern": "a"}, "regex"),
@@ -99,6 +99,35 @@ def test_grammar_goes_where_the_dialect_takes_it_or_is_refused(
             asked(dialect, messages=MESSAGES, grammar=grammar)
     else:
         assert field in asked(dialect, messages=MESSAGES, grammar=grammar).body
+
+
+def test_tools_and_what_was_called_before_go_along() -> None:
+    talk = [
+        *MESSAGES,
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "high", "tool_call_id": "c1"},
+    ]
+    body = asked(
+        "compatible", messages=talk, tools=[TOOL], tool_choice="required", parallel_tool_calls=False
+    ).body
+    assert body["tools"] == [{"type": "function", "function": {"description": "", **TOOL}}]
+    assert (body["tool_choice"], body["parallel_tool_calls"]) == ("required", False)
+    assert body["messages"][-2:] == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {
+                    "id": "c1",
+                    "type": "function",
+                    "function": {"name": "f", "arguments": '{"at": "sea"}'},
+                }
+            ],
+        },
+        {"role": "tool", "content": "high", "tool_call_id": "c1"},
+    ]
+    with pytest.raises(RequestError, match="only with messages"):
+        asked("compatible", tools=[TOOL])
 
 
 def test_ids_are_asked_for_where_tokens_are_wanted() -> None:
