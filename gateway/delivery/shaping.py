@@ -35,8 +35,9 @@ _JSON_PAD, _JSON_END = ',"pad":"', '"}'
 _MSGPACK_PAD = b"\xa3pad\xdb"
 """The name `pad`, and the mark of a string whose length has four bytes, however short it is."""
 _MSGPACK_LENGTH = 4
-_FULL_FIXMAP = 0x8F
-"""First byte of a map of 15 fields; one of more begins otherwise. `open`, the longest, has 14."""
+_FIXMAP, _MAP16 = 0x80, 0xDE
+_MOST_IN_FIXMAP = 15
+"""Fields; maps of more have a longer head."""
 _GRID_TOLERANCE = 1e-6
 """Of a tick: a timer that rings a rounding error early belongs to the tick it was set for."""
 
@@ -65,11 +66,21 @@ def padded_message(message: str | bytes, pad: int) -> str | bytes:
         least = len(message.encode()) - 1 + len(_JSON_PAD) + len(_JSON_END)
         filling = "0" * (-least % pad)
         return f"{message[:-1]}{_JSON_PAD}{filling}{_JSON_END}"
-    if message[0] >= _FULL_FIXMAP:
-        raise ValueError("an event of more than 14 fields cannot be padded in place")
-    filling = b"0" * (-(len(message) + len(_MSGPACK_PAD) + _MSGPACK_LENGTH) % pad)
+    head, fields = _with_one_more(message)
+    filling = b"0" * (-(len(head) + len(fields) + len(_MSGPACK_PAD) + _MSGPACK_LENGTH) % pad)
     length = len(filling).to_bytes(_MSGPACK_LENGTH, "big")
-    return bytes([message[0] + 1]) + message[1:] + _MSGPACK_PAD + length + filling
+    return head + fields + _MSGPACK_PAD + length + filling
+
+
+def _with_one_more(message: bytes) -> tuple[bytes, bytes]:
+    """The head of a MessagePack map that has one more field than `message`, and its fields."""
+    if message[0] == _MAP16:
+        count, fields = int.from_bytes(message[1:3], "big"), message[3:]
+    else:
+        count, fields = message[0] - _FIXMAP, message[1:]
+    if count < _MOST_IN_FIXMAP:
+        return bytes([_FIXMAP + count + 1]), fields
+    return bytes([_MAP16]) + (count + 1).to_bytes(2, "big"), fields
 
 
 class _Deaf:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import cast
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +32,7 @@ LONGEST = Open(
     seed=2**53,
     ref="r" * 128,
     degraded=["shorter_drafts"],
+    draft_model="d",
 )
 
 
@@ -48,6 +52,16 @@ def test_event_with_the_most_fields_can_be_padded() -> None:
     assert isinstance(packed, bytes)
     assert len(packed) == PAD
     assert decode_event_msgpack(packed) == LONGEST
+
+
+@pytest.mark.parametrize("fields", [1, 14, 15, 16, 300])
+def test_field_is_added_whatever_the_head_of_the_map(fields: int) -> None:
+    message = {f"f{number}": number for number in range(fields)}
+    packed = padded_message(msgspec.msgpack.encode(message), PAD)
+    assert len(packed) % PAD == 0
+    said = msgspec.msgpack.decode(cast("bytes", packed))
+    assert set(said.pop("pad")) <= {"0"}
+    assert said == message
 
 
 @pytest.mark.parametrize("lacking", [0, 1, 2, 3, 100, PAD - 20])
