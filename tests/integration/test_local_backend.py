@@ -218,6 +218,8 @@ async def test_backend_passes_on_everything_a_request_says() -> None:
         "want_drafts": False,
         "committed": [],
         "committed_chars": 0,
+        "begun": "",
+        "tools": [],
         "counts": {},
         "salt": base64.b64encode(b"k").decode(),
     }
