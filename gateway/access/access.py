@@ -103,6 +103,7 @@ class Access:
         Raises RequestError: `unauthorized`, `forbidden`, `rate_limited`, `overloaded`.
         """
         principal = await self._identify(scope, self.addresses.of(scope))
+        principal.require_right(monitoring=rule_for(scope["path"]) is Rule.MONITORING_KEY)
         principal.count_request()
         return principal
 

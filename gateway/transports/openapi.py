@@ -357,7 +357,8 @@ def _meta_paths() -> Json:
                         "description": "Prometheus' text format, or OpenMetrics where `Accept` "
                         "asks for it",
                         "content": {"text/plain": {"schema": {"type": "string"}}},
-                    }
+                    },
+                    **_errors(*_ACCESS_CODES),
                 },
             }
         },
