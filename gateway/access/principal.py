@@ -75,9 +75,11 @@ class Principal:
         return self._holder.scope.shape
 
     def require_in_force(self) -> None:
-        """Raises RequestError (`unauthorized`) once the key has been revoked."""
+        """Raises RequestError (`unauthorized`) once the key has been revoked, or one is needed."""
         if self._holder.revoked:
-            raise RequestError(ErrorCode.UNAUTHORIZED, "this key has been revoked")
+            is_anyone = self.owner == ANYONE
+            message = "a key is needed here now" if is_anyone else "this key has been revoked"
+            raise RequestError(ErrorCode.UNAUTHORIZED, message)
 
     def require_right(self, *, monitoring: bool) -> None:
         """Raises RequestError (`forbidden`) where the key is for something else. `monitoring`:
