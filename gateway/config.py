@@ -118,8 +118,9 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Of prompts and answers together. `max_tokens` of a stream count until it ends."""
     tokens_per_minute_per_key: Positive | None = None
     """The same with one key."""
-    messages_per_minute_per_socket: Positive | None = 6000
-    """Messages that a client may send over one WebSocket."""
+    messages_per_second_per_socket: Positive | None = 100
+    """Messages that a client may send over one WebSocket; five seconds' worth at once, after as
+    many of silence."""
     wrong_keys_per_minute_per_address: Positive | None = 30
     """Guesses at keys; then every key that is not known yet is refused."""
     kept_streams: Positive = 1024
