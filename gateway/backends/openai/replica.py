@@ -84,6 +84,9 @@ class Replica:
     def refusal(
         self, response: aiohttp.ClientResponse, body: bytes
     ) -> UpstreamError | RequestError | BackendError:
+        sent = response.request_info.headers.get("Authorization", "").removeprefix("Bearer ")
+        if sent:  # some say again what they were sent
+            body = body.replace(sent.encode(), b"[key]")
         after = response.headers.get("Retry-After")
         return refused(self._upstream, response.status, body, after, time.time())
 
