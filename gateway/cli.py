@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.backends.local import LocalBackend
     from gateway.backends.openai import OpenAIBackend
     from gateway.config import GatewayConfig
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 DEFAULT_URL = "http://127.0.0.1:8000"

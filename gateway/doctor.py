@@ -27,7 +27,7 @@ from gateway.settings.command import problems_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
 
 ENOUGH_FILES = 4096
 """Each connection is an open file; Linux gives a process 1,024 unless told otherwise."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.backends.base import Sink
     from gateway.backends.openai.replica import Replica
     from gateway.backends.openai.requests import Asked
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
     from protocol.requests import GenerationRequest
 
 logger = logging.getLogger("wetink.upstreams")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.backends.openai.requests import Asked
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
     from protocol.errors import RequestError
 
 LONGEST_REFUSAL = 64 * 1024

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.backends.base import Failed, Finished
 from gateway.backends.openai import OpenAIBackend
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from gateway.errors import BackendError, ConfigError
 from protocol.errors import ErrorCode, RequestError
 from tests.unit.wetink.servers import canned
