@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.backends.local import LocalBackend
     from gateway.backends.openai import OpenAIBackend
     from gateway.config import GatewayConfig
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -40,6 +40,7 @@ def _serve(argv: Sequence[str]) -> int:
     import uvloop
 
     from gateway.access import exposure, read_keys, require_guard
+    from gateway.access.access import are_keys_needed
     from gateway.server import bind, serve
     from gateway.telemetry import logs
 
@@ -60,7 +61,7 @@ def _serve(argv: Sequence[str]) -> int:
         serve(
             config,
             backend,
-            lambda url: _announce(url, backend),
+            lambda url: _announce(url, backend, needs_key=are_keys_needed(config, keys)),
             reread=lambda: _load_config(options),
         )
     )
@@ -95,7 +96,7 @@ def _serve_parser() -> argparse.ArgumentParser:
     add(
         "--backend", choices=["local", "scripted", "none"], help="source of tokens (default: local)"
     )
-    to_serve = "serve the models of this OpenAI-compatible server; no engine is started"
+    to_serve = "serve the models of this OpenAI-compatible server instead of a local one"
     add("--upstream", metavar="URL", action="append", help=to_serve)
     add("--upstream-key-variable", metavar="NAME", help="environment variable with its API key")
     ahead = "let the local engine draft ahead of upstreams (default: where it is installed)"
@@ -210,8 +211,10 @@ def _local_backend(config: GatewayConfig) -> LocalBackend:
     return LocalBackend(config.started_engine, config.supervision, on_progress=on_progress)
 
 
-def _announce(url: str, backend: Backend) -> None:
+def _announce(url: str, backend: Backend, *, needs_key: bool) -> None:
     """The address, and two lines to copy that stream from it."""
+    from gateway.config import KEY_VARIABLE
+
     models = backend.models()
     names = ", ".join(model.id for model in models)
     drafters = "".join(
@@ -223,9 +226,11 @@ def _announce(url: str, backend: Backend) -> None:
     # `wetink` may be on nobody's path (in a virtual environment, under make).
     command = "wetink" if shutil.which("wetink") else sys.argv[0]
     address = "" if url == DEFAULT_URL else f" --url {url}"
+    hint = f"Requests need a key: export {KEY_VARIABLE}=…\n" if needs_key else ""
+    key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if needs_key else ""
     sys.stdout.write(
-        f"\nWetink serves {names} at {url}\n{drafters}\n"
-        f"  curl -N {url}/v1/streams -H 'Accept: text/event-stream' -d {shlex.quote(body)}\n"
+        f"\nWetink serves {names} at {url}\n{drafters}{hint}\n"
+        f"  curl -N {url}/v1/streams{key} -H 'Accept: text/event-stream' -d {shlex.quote(body)}\n"
         f"  {command} stream {shlex.quote(EXAMPLE_PROMPT)}{address}\n"
         f"  or open {url}/ in a browser\n\n"
         "Ctrl-C stops it.\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import platform
 import resource
 import subprocess
@@ -16,6 +17,8 @@ import msgspec
 from gateway import engine_packages
 from gateway.addresses import is_loopback
 from gateway.backends.local.settings import check_engine
+from gateway.backends.openai.backend import examined
+from gateway.backends.openai.errors import UpstreamError
 from gateway.config import GatewayConfig, read_toml
 from gateway.errors import ConfigError
 from gateway.server import bind
@@ -23,6 +26,8 @@ from gateway.settings.command import problems_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from gateway.config.upstreams import UpstreamConfig
 
 ENOUGH_FILES = 4096
 """Each connection is an open file; Linux gives a process 1,024 unless told otherwise."""
@@ -80,7 +85,8 @@ def examine(path: Path | None) -> list[Finding]:
         _port(config),
         _address(config.server.host),
     ]
-    if (kind := config.own_backend) != "local":
+    findings += [each for upstream in config.upstreams for each in _upstream(upstream)]
+    if (kind := config.own_backend) != "local" and not _drafts_ahead(config):
         return [*findings, Finding("engine", "ok", f'none needed: backend.kind is "{kind}"')]
     return [*findings, *_engine(config)]
 
@@ -161,6 +167,42 @@ def _address(host: str) -> Finding:
         "privacy: streams travel in the clear unless a proxy or uvicorn encrypts them",
         "listen on 127.0.0.1 behind a reverse proxy (docs/OPERATING.md)",
     )
+
+
+def _upstream(config: UpstreamConfig) -> list[Finding]:
+    """One for each of its servers."""
+    about = f"upstream {config.title}"
+    try:
+        servers = asyncio.run(examined(config))
+    except ConfigError as error:
+        mend = "set the variable, or write the file"
+        return [Finding(about, "broken", str(error), "the gateway does not start", mend)]
+    return [_server(about, config, address, said) for address, said in servers]
+
+
+def _server(
+    about: str, config: UpstreamConfig, address: str, said: list[str] | Exception
+) -> Finding:
+    """`said`: the models it lists, or what is wrong with it."""
+    if isinstance(said, UpstreamError):
+        mend = "start it, or correct its URL"
+        return Finding(about, "lost", str(said), "nothing is asked of it until it answers", mend)
+    if isinstance(said, Exception):
+        mend = "correct its URL, key_variable or key_file"
+        return Finding(about, "broken", str(said), "the gateway does not start", mend)
+    wanted = config.models.values() if isinstance(config.models, dict) else config.models or said
+    if missing := [name for name in wanted if name not in said]:
+        found = f"{address} does not list {', '.join(missing)}"
+        costs, mend = "requests for it are refused there", "correct the upstream's models"
+        return Finding(about, "lost", found, costs, mend)
+    return Finding(about, "ok", f"{address} serves {', '.join(wanted)}")
+
+
+def _drafts_ahead(config: GatewayConfig) -> bool:
+    """Whether the engine is started for upstreams, to draft ahead of them."""
+    if not config.upstreams or config.ahead.enabled is False:
+        return False
+    return bool(config.ahead.enabled) or not engine_packages.missing()
 
 
 def _engine(config: GatewayConfig) -> list[Finding]:

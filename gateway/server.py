@@ -98,8 +98,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def reload(self) -> None:
-        """Keys, limits and profiles as they are configured now; where they cannot be used, the old
-        ones stay and the log says why.
+        """Keys, limits, delivery and profiles as they are configured now; where they cannot be
+        used, the old ones stay and the log says why.
         """
         if self._reread is None:
             return
@@ -112,7 +112,7 @@ class Server(uvicorn.Server):
         self._bounds.limits = config.limits
         self.config.ws_max_size = config.limits.body_bytes
         self.config.timeout_keep_alive = config.limits.idle_s
-        logger.info("reloaded keys, limits and profiles; other settings need a restart")
+        logger.info("reloaded keys, limits, delivery and profiles; other settings need a restart")
 
     def _handle_reload(self, _sig: int, _frame: FrameType | None) -> None:
         asyncio.get_running_loop().call_soon_threadsafe(self._reload_when_up)

@@ -127,7 +127,8 @@ class Gateway:
             await asyncio.wait([self._starting])
 
     def reload(self, config: GatewayConfig) -> None:
-        """Keys, limits, overload and profiles are those of `config` from now on, the rest stays.
+        """Keys, limits, overload, delivery and profiles are those of `config` from now on, the rest
+        stays.
 
         Raises ConfigError, and then nothing has changed.
         """
@@ -136,10 +137,11 @@ class Gateway:
             self.config,
             limits=config.limits,
             overload=config.overload,
+            delivery=config.delivery,
             policies=config.policies,
         )
         self.profiles = profiles_of(config.policies)
-        self.streams.change(config.limits, config.overload)
+        self.streams.change(config.limits, config.overload, config.delivery)
         self.streams.revoke(self.access.change(config, keys))
 
     def policy(self, wanted: PolicySpec | str | None, principal: Principal) -> PolicySpec:

@@ -24,7 +24,7 @@ from benchmarks.gateway.apps import EVENT_STREAM, config
 from benchmarks.gateway.source import CLOCK_DIGITS, WORD
 from gateway.backends.openai import OpenAIBackend
 from gateway.backends.routes import Routes
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from gateway.server import serve
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ class Access:
         """
         self.keys_needed = are_keys_needed(config, keys)
         self.addresses = Addresses(config.limits, now)
-        self._config = config.access
+        self._started_with = config
         self._tickets = Tickets(_secret(config.access), wall_clock)
         self._now = now
         self._digest_key = os.urandom(DIGEST_KEY_BYTES)
@@ -76,7 +76,8 @@ class Access:
     def change(self, config: GatewayConfig, keys: Sequence[Key] | None) -> frozenset[str]:
         """Other keys and limits from now on; gives the ids of the keys that are no longer in force.
 
-        Whether keys are needed at all does not change while the gateway runs.
+        Where none was needed one is from the first key on, and that ends what was begun without;
+        the door is not opened again before a restart.
         """
         usual = per_key(config.limits)
         self.addresses.change(config.limits)
@@ -95,6 +96,9 @@ class Access:
                 holder.verified = None
             holder.key, holder.scope = key, key.scope
             holder.account.change(allowance)
+        if not self.keys_needed and are_keys_needed(self._started_with, keys):
+            self.keys_needed = self._anyone.revoked = True
+            gone |= {ANYONE}
         return gone
 
     async def admit(self, scope: Mapping[str, Any]) -> Principal:
@@ -103,6 +107,7 @@ class Access:
         Raises RequestError: `unauthorized`, `forbidden`, `rate_limited`, `overloaded`.
         """
         principal = await self._identify(scope, self.addresses.of(scope))
+        principal.require_right(monitoring=rule_for(scope["path"]) is Rule.MONITORING_KEY)
         principal.count_request()
         return principal
 
@@ -119,12 +124,14 @@ class Access:
 
         Raises RequestError for one that would be good for too long.
         """
-        longest = self._config.longest_ticket_s
+        longest = self._started_with.access.longest_ticket_s
         if ttl_s is not None and ttl_s > longest:
             raise RequestError(
                 ErrorCode.INVALID_VALUE, f"ttl_s may be at most {longest:g} here", "ttl_s"
             )
-        expires_at = self._tickets.expiry(self._config.ticket_s if ttl_s is None else ttl_s)
+        expires_at = self._tickets.expiry(
+            self._started_with.access.ticket_s if ttl_s is None else ttl_s
+        )
         ticket = Ticket(
             owner=principal.owner,
             stream=stream,

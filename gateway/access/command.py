@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         help="kinds that requests may write out; default: every one, if no --profiles either",
     )
     add("--priority", type=int, default=0, metavar="N", help="the highest to ask for (default: 0)")
+    add("--monitoring", action="store_true", help="it reads /metrics and /v1/upstreams, no more")
     add("--shape", type=_shape, metavar="PAD,TICK_MS", help="shape deliveries: bytes, per time")
     add(
         "--limit",
@@ -141,7 +142,7 @@ def _described(key: Key) -> str:
     if key.scope.shape is not None:
         scope["shape"] = [str(key.scope.shape.pad), str(key.scope.shape.tick_ms)]
     words = [
-        f"{name}={','.join(value) if isinstance(value, list) else value}"  # pyright: ignore[reportUnknownArgumentType]
+        name if value is True else f"{name}={','.join(value) if isinstance(value, list) else value}"  # pyright: ignore[reportUnknownArgumentType]
         for name, value in {**scope, **limits}.items()
     ]
     return " ".join(words) or "everything"

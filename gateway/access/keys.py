@@ -47,6 +47,8 @@ class Scope(
     """Named profiles. None: every one; but none, if `policies` are given."""
     priority: Annotated[int, Meta(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)] = 0
     """The highest that a request may ask for."""
+    monitoring: bool = False
+    """Whether it reads `/metrics` and `/v1/upstreams`, and does nothing else."""
     shape: Shape | None = None
     """Of deliveries whose policy has none; None: the configured one, if any."""
 

@@ -75,9 +75,25 @@ class Principal:
         return self._holder.scope.shape
 
     def require_in_force(self) -> None:
-        """Raises RequestError (`unauthorized`) once the key has been revoked."""
+        """Raises RequestError (`unauthorized`) once the key has been revoked, or one is needed."""
         if self._holder.revoked:
-            raise RequestError(ErrorCode.UNAUTHORIZED, "this key has been revoked")
+            is_anyone = self.owner == ANYONE
+            message = "a key is needed here now" if is_anyone else "this key has been revoked"
+            raise RequestError(ErrorCode.UNAUTHORIZED, message)
+
+    def require_right(self, *, monitoring: bool) -> None:
+        """Raises RequestError (`forbidden`) where the key is for something else. `monitoring`:
+        whether the request only looks after the gateway. Whoever needs no key may do both.
+        """
+        if self.owner == ANYONE or self._holder.scope.monitoring == monitoring:
+            return
+        raise RequestError(
+            ErrorCode.FORBIDDEN,
+            "this needs a key for monitoring (`wetink keys add NAME --monitoring`)"
+            if monitoring
+            else "this key is for /metrics and /v1/upstreams only",
+            "Authorization",
+        )
 
     def count_request(self) -> None:
         """Raises RequestError (`rate_limited`) for one too many in a minute."""

@@ -49,47 +49,55 @@ class Quota:
 
 
 class Bucket:
-    """An even flow of `per_minute` units, of which at most a minute's worth is saved up."""
+    """An even flow of `most` units per period, of which at most a period's worth is saved up."""
 
-    def __init__(self, per_minute: int | None, message: str, now: Callable[[], float]) -> None:
-        """`per_minute`: None for no bound. `message` as for a `Quota`; `now` gives seconds."""
-        self.per_minute = per_minute
+    def __init__(
+        self,
+        most: int | None,
+        message: str,
+        now: Callable[[], float],
+        *,
+        period_s: float = MINUTE_S,
+    ) -> None:
+        """`most`: None for no bound. `message` as for a `Quota`; `now` gives seconds."""
+        self.most = most
+        self._period_s = period_s
         self._message = message
         self._now = now
         self._spent = 0.0
         """What is missing to a full bucket, as of `_at`."""
         self._at = now()
 
-    def change(self, per_minute: int | None) -> None:
+    def change(self, most: int | None) -> None:
         """Another rate from now on; what has been spent stays spent."""
         self._flow()
-        self.per_minute = per_minute
+        self.most = most
 
     def take(self, units: int = 1) -> None:
         """Raises RequestError (`rate_limited`), which says when there will be enough."""
-        if self.per_minute is None:
+        if self.most is None:
             return
-        lacking = self._flow() + min(units, self.per_minute) - self.per_minute
+        lacking = self._flow() + min(units, self.most) - self.most
         if lacking > 1e-9:  # a rounded sum must not refuse the last unit
             raise RequestError(
                 ErrorCode.RATE_LIMITED,
-                self._message.format(most=self.per_minute),
-                retry_after_s=lacking * MINUTE_S / self.per_minute,
+                self._message.format(most=self.most),
+                retry_after_s=lacking * self._period_s / self.most,
             )
         self._spent += units
 
     def give(self, units: int) -> None:
         """Gives back what was taken and not used; less than nothing takes more, into debt."""
-        if self.per_minute is not None:
+        if self.most is not None:
             self._spent = max(0.0, self._flow() - units)
 
     def _flow(self) -> float:
         """Lets in what is due; gives what is missing to a full bucket."""
         now = self._now()
-        if self.per_minute is None:
+        if self.most is None:
             self._spent = 0.0
         else:
-            flowed = (now - self._at) * self.per_minute / MINUTE_S
+            flowed = (now - self._at) * self.most / self._period_s
             self._spent = max(0.0, self._spent - flowed)
         self._at = now
         return self._spent
@@ -107,9 +115,9 @@ class TokenClaim:
 
     def take(self) -> None:
         """Raises RequestError (`rate_limited`)."""
-        per_minute = self._bucket.per_minute
+        most = self._bucket.most
         # A long answer must be possible under a small rate: it waits for a whole minute's worth.
-        self._taken = self._most if per_minute is None else min(self._most, per_minute)
+        self._taken = self._most if most is None else min(self._most, most)
         self._bucket.take(self._taken)
 
     def give(self, tokens: int | None = None) -> None:

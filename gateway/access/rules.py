@@ -12,6 +12,8 @@ PUBLIC_PATHS = frozenset(
 recorded answer that the page begins with)."""
 _PAGE = re.compile(r"/([\w-]+\.(css|html|js|png|svg|woff2))?")
 """The pages that come with the gateway, and what they load: the same for everybody."""
+MONITORING_PATHS = frozenset({"/metrics", "/v1/upstreams"})
+"""They tell of everybody's streams, and where the servers behind the gateway are."""
 _EVENTS = re.compile(r"/v1/streams/[^/]+/events")
 _SOCKET = "/v1/ws"
 
@@ -21,6 +23,8 @@ class Rule(Enum):
 
     NOTHING = auto()
     KEY = auto()
+    MONITORING_KEY = auto()
+    """One made for that alone."""
     KEY_OR_STREAM_TICKET = auto()
     KEY_OR_SOCKET_TICKET = auto()
 
@@ -29,6 +33,8 @@ def rule_for(path: str) -> Rule:
     """`path`: of the URL, decoded."""
     if path in PUBLIC_PATHS or _PAGE.fullmatch(path):
         return Rule.NOTHING
+    if path in MONITORING_PATHS:
+        return Rule.MONITORING_KEY
     if path == _SOCKET:
         return Rule.KEY_OR_SOCKET_TICKET
     return Rule.KEY_OR_STREAM_TICKET if _EVENTS.fullmatch(path) else Rule.KEY

@@ -9,7 +9,7 @@ from gateway.settings.reference import Section, Setting, sections, toml
 HEAD = """# Configuration
 
 Written by `python -m gateway.settings.page` from the structs that read the configuration
-(gateway/config.py, engine/config.py); a test holds it fresh.
+(gateway/config/, engine/config.py); a test holds it fresh.
 
 `wetink serve --config wetink.toml` reads a TOML file. Each key can also be set by the variable
 named with it (lists comma-separated), which wins over the file; options of the command line win

@@ -12,7 +12,7 @@ from msgspec import inspect as types
 
 from gateway.backends.local.settings import EngineConfig
 from gateway.config import ENV_PREFIX, UPSTREAMS, GatewayConfig
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 
 UNITS = {"_s": "seconds", "_ms": "milliseconds", "_bytes": "bytes", "_mib": "MiB"}
 """By the end of a key's name."""

@@ -117,8 +117,11 @@ class StreamRegistry:
         """Memory that these take."""
         return self._kept_bytes
 
-    def change(self, limits: LimitsConfig, overload: OverloadConfig) -> None:
+    def change(
+        self, limits: LimitsConfig, overload: OverloadConfig, delivery: DeliveryConfig
+    ) -> None:
         """Other bounds from now on; streams that live go on under those they began with."""
+        self._delivery = delivery
         self._limits = limits
         self._overload = overload
         self.turns.change(overload)
@@ -276,8 +279,8 @@ class StreamRegistry:
         return [each for stream in streams for each in stream.attachments]
 
     def revoke(self, owners: frozenset[str]) -> None:
-        """Their keys are no longer in force: their streams end, and so do those who read them."""
-        message = "the key that started this stream has been revoked"
+        """They are no longer let in: their streams end, and so do those who read them."""
+        message = "whoever started this stream is no longer let in"
         self.turns.refuse(owners, RequestError(ErrorCode.UNAUTHORIZED, message))
         for stream in list(self._live.values()):
             if stream.owner in owners:

@@ -44,6 +44,8 @@ JSON = "wetink.v1.json"
 MSGPACK = "wetink.v1.msgpack"
 SUBPROTOCOLS = (JSON, MSGPACK)
 
+MESSAGES_SAVED_S = 5
+"""Seconds' worth of messages that may come at once: a page attaches to many streams, then waits."""
 CLOSE_SERVICE_RESTART = 1012
 """RFC 6455 registry: "the service is restarting; reconnect later"."""
 CLOSE_INTERNAL_ERROR = 1011
@@ -125,10 +127,12 @@ class _Socket:
             ErrorCode.TOO_MANY_STREAMS,
             "{most} streams of this connection are generating already; try again when one ends",
         )
+        rate = limits.messages_per_second_per_socket
         self._messages = Bucket(
-            limits.messages_per_minute_per_socket,
-            "a connection may send {most} messages per minute",
+            None if rate is None else rate * MESSAGES_SAVED_S,
+            f"a connection may send {rate} messages per second",
             gateway.clock.now,
+            period_s=MESSAGES_SAVED_S,
         )
 
     async def run(self) -> None:

@@ -26,12 +26,15 @@ SECRET = b"a secret of thirty-two bytes or more"
 
 
 class Keys(NamedTuple):
-    """Keys as their holders have them; `limited` may do little. All but `revoked` are kept."""
+    """Keys as their holders have them; `limited` may do little, `monitor` looks after the gateway.
+    All but `revoked` are kept.
+    """
 
     alice: str
     bob: str
     limited: str
     revoked: str
+    monitor: str
     kept: list[Key]
 
 
@@ -42,7 +45,8 @@ def draw_keys() -> Keys:
     scope = Scope(models=["other"], profiles=["tts"], policies=["hold"], priority=-5)
     limited, kept = stored.draw("limited", scope, Allowance(streams=1), now=0)
     revoked, _ = stored.draw("revoked", Scope(), Allowance(), now=0)
-    return Keys(alice, bob, limited, revoked, [alices, bobs, kept])
+    monitor, monitors = stored.draw("monitor", Scope(monitoring=True), Allowance(), now=0)
+    return Keys(alice, bob, limited, revoked, monitor, [alices, bobs, kept, monitors])
 
 
 def bearer(key: str) -> dict[str, str]:

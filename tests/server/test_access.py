@@ -48,7 +48,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/models"): Rule.KEY,
     ("GET", "/v1/models/{model:path}"): Rule.KEY,
     ("GET", "/v1/demonstration"): Rule.KEY,
-    ("GET", "/metrics"): Rule.KEY,
+    ("GET", "/v1/upstreams"): Rule.MONITORING_KEY,
+    ("GET", "/metrics"): Rule.MONITORING_KEY,
     ("GET", "/healthz"): Rule.NOTHING,
     ("GET", "/readyz"): Rule.NOTHING,
     ("GET", "/openapi.json"): Rule.NOTHING,
@@ -57,6 +58,7 @@ RULES: dict[tuple[str, str], Rule] = {
     **{("GET", route.path): Rule.NOTHING for route in pages.routes()},
 }
 """What each route needs. A route that is not here fails `test_every_route_has_its_rule`."""
+TICKET_RULES = (Rule.KEY_OR_STREAM_TICKET, Rule.KEY_OR_SOCKET_TICKET)
 GUARDED = [route for route, rule in RULES.items() if rule is not Rule.NOTHING]
 OPENAI = (
     "/v1/chat/completions",
@@ -174,7 +176,7 @@ async def test_stranger_is_let_in_nowhere(
         "no ticket": (Stranger({}, "x"), 401),
         "expired ticket": (Stranger({}, forged_ticket(keys, ticket_stream, age_s=5)), 401),
     }
-    takes_ticket = RULES[method, route] is not Rule.KEY
+    takes_ticket = RULES[method, route] in TICKET_RULES
     strangers["ticket of another stream"] = (Stranger({}, of_other), 403 if takes_ticket else 401)
     if RULES[method, route] is Rule.KEY_OR_STREAM_TICKET:
         ticket = socket_ticket.json()["ticket"]
@@ -319,6 +321,21 @@ async def test_page_is_told_what_a_ticket_cannot_be(
     )
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == (code, param)
+
+
+@pytest.mark.parametrize(("method", "route"), GUARDED)
+async def test_key_looks_after_the_gateway_or_uses_it(
+    served: Served, keys: Keys, method: str, route: str
+) -> None:
+    monitors = RULES[method, route] is Rule.MONITORING_KEY
+    path = route.replace("{stream}", "abc").replace("{model:path}", "hand")
+    wrong = Stranger(bearer(keys.alice if monitors else keys.monitor))
+    status, error, _ = await status_and_error(served, method, path, wrong)
+    assert (status, error["code"]) == (403, "forbidden")
+    if monitors:
+        answer = await served.http.get(path, headers=bearer(keys.monitor))
+        assert answer.status_code == 200
+    assert served.backend.requests == {}
 
 
 async def test_key_may_do_what_its_scope_says_and_no_more(served: Served, keys: Keys) -> None:

@@ -172,14 +172,19 @@ def test_gateway_takes_over_keys_limits_and_profiles_on_sighup(
         carol = add(file, "carol", capsys, "--limit", "requests_per_minute=1")
         config.write_text(
             "[limits]\nbody_bytes = 1000\n[policies.profiles]\nlate = { kind = 'hold' }\n"
+            "[delivery]\npad = 1024\ntick_ms = 50\n"
         )
         assert "reloaded" in running.hang_up()
         statuses = [
             running.get("/v1/models", key).status_code for key in (alice, bob, carol, carol)
         ]
         assert statuses == [401, 200, 200, 429]
-        assert start("late").status_code == 201
+        late = start("late")
+        assert late.status_code == 201
         assert start("x" * 1000).status_code == 413
+        events = running.url + late.json()["events"]
+        with httpx.stream("GET", events, headers=bearer(bob), trust_env=False) as reading:
+            assert b"\n:   " in next(reading.iter_raw(1024))  # filled up
 
         for broken, said in (
             (lambda: file.write_text("{"), "keys.json is not complete JSON"),
@@ -192,6 +197,26 @@ def test_gateway_takes_over_keys_limits_and_profiles_on_sighup(
             assert said in line
             assert running.get("/v1/models", bob).status_code == 200
             assert start("late").status_code == 201
+
+
+def test_first_key_shuts_the_door_of_a_gateway_that_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with gateway() as running:
+        url = f"{running.url}/v1/streams"
+        headers = {"Accept": "text/event-stream"}
+        body = {"prompt": "x"}
+        with httpx.stream("POST", url, json=body, headers=headers, trust_env=False) as reading:
+            lines = reading.iter_lines()
+            assert any('"open"' in line for line in lines)
+            alice = add(stored.default_path(), "alice", capsys)
+            assert running.get("/v1/models").status_code == 200
+            assert "reloaded" in running.hang_up()
+            last = [line for line in lines if line.startswith("data")][-1]
+        assert '"unauthorized"' in last
+        statuses = [running.get("/v1/models", key).status_code for key in (alice, None)]
+        assert statuses == [200, 401]
 
 
 def test_gateway_keeps_its_door_shut_when_its_last_key_goes(

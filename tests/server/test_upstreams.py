@@ -13,7 +13,7 @@ from gateway import upstreams
 from gateway.backends.openai import OpenAIBackend
 from gateway.backends.routes import Routes
 from gateway.backends.scripted import BUILT_IN_TRACES, ScriptedBackend, load_traces
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from protocol.events import Commit, Error, Finish
 from tests.server.gateways import Reader, serving
 from tests.upstreams.fake import LENGTH, Fault, Kind, fake_upstream, whole_text

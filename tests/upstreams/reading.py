@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.backends.base import Drafted, Failed, Finished, PartBegins, Verified
 from gateway.backends.openai import OpenAIBackend
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from gateway.errors import BackendError
 from protocol.errors import RequestError
 from protocol.ledger import Ledger

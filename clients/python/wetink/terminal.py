@@ -82,13 +82,22 @@ def _run(options: argparse.Namespace, begin: Callable[..., Stream]) -> int:
             EXIT_FAILED,
         )
     except RequestRefused as error:
-        return _complain(str(error), EXIT_USAGE)
+        hint = f"; give one with --key or {KEY_VARIABLE}" if _lacks_key(error, options) else ""
+        return _complain(f"{error}{hint}", EXIT_USAGE)
     except WetinkError as error:
         return _complain(str(error), EXIT_FAILED)
     except BrokenPipeError:
         # The interpreter would flush stdout once more at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
+
+
+def _lacks_key(refused: RequestRefused, options: argparse.Namespace) -> bool:
+    return refused.code == "unauthorized" and _key(options) is None
+
+
+def _key(options: argparse.Namespace) -> str | None:
+    return options.key or os.environ.get(KEY_VARIABLE)
 
 
 def _stream_parser() -> argparse.ArgumentParser:
@@ -198,7 +207,7 @@ class _Run:
         try:
             async with begin(
                 transport=self._options.transport,
-                key=self._options.key or os.environ.get(KEY_VARIABLE),
+                key=_key(self._options),
                 on_interruption=screen.interrupted,
             ) as story:
                 self._stream = story

@@ -22,8 +22,9 @@ from protocol.errors import ErrorCode, RequestError
 
 if TYPE_CHECKING:
     from gateway.backends.base import Sink
+    from gateway.backends.openai.replica import Replica
     from gateway.backends.openai.requests import Asked
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
     from protocol.requests import GenerationRequest
 
 logger = logging.getLogger("wetink.upstreams")
@@ -236,6 +237,21 @@ class OpenAIBackend:
             self._dialect = dialect_of(listed[0].owner)
         if listed and (missing := [name for name in self._names.values() if name not in there]):
             logger.warning("upstream %s does not list %s", self.name, ", ".join(missing))
+
+
+async def examined(config: UpstreamConfig) -> list[tuple[str, list[str] | Exception]]:
+    """By address of its servers: the models each lists, or what is wrong: an UpstreamError where
+    that may pass. Raises ConfigError where its key cannot be read.
+    """
+    async with _session(config, read_key(config)) as session:
+        return [(each.address, await _examined(each, session)) for each in Replicas(config).all]
+
+
+async def _examined(replica: Replica, session: aiohttp.ClientSession) -> list[str] | Exception:
+    try:
+        return [each.id for each in served(replica.address, await replica.models(session))]
+    except (UpstreamError, RequestError, BackendError) as error:
+        return error
 
 
 def _session(config: UpstreamConfig, key: str | None) -> aiohttp.ClientSession:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.backends.openai.dialects import Dialect
-    from gateway.config_upstreams import Continuation
+    from gateway.config.upstreams import Continuation
 
 
 class Part:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from gateway.config_upstreams import DialectName
+    from gateway.config.upstreams import DialectName
 
 _SAME_NAMES = {
     name: name for name in ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.backends.openai.replica import Exchange, Replica
     from gateway.backends.openai.replicas import Replicas
     from gateway.backends.openai.requests import Asked
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
 
 logger = logging.getLogger("wetink.upstreams")
 

@@ -11,7 +11,7 @@ from gateway.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
 
 
 def read_key(config: UpstreamConfig, env: Mapping[str, str] | None = None) -> str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.backends.openai.requests import Asked
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
     from protocol.errors import RequestError
 
 LONGEST_REFUSAL = 64 * 1024
@@ -84,6 +84,9 @@ class Replica:
     def refusal(
         self, response: aiohttp.ClientResponse, body: bytes
     ) -> UpstreamError | RequestError | BackendError:
+        sent = response.request_info.headers.get("Authorization", "").removeprefix("Bearer ")
+        if sent:  # some say again what they were sent
+            body = body.replace(sent.encode(), b"[key]")
         after = response.headers.get("Retry-After")
         return refused(self._upstream, response.status, body, after, time.time())
 

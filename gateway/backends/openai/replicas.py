@@ -13,7 +13,7 @@ from protocol.errors import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
 
 
 class Replicas:

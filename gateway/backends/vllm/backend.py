@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.backends.openai.requests import Asked
     from gateway.backends.vllm.channel import Engine
     from gateway.backends.vllm.messages import Update
-    from gateway.config_upstreams import UpstreamConfig
+    from gateway.config.upstreams import UpstreamConfig
     from protocol.requests import GenerationRequest
 
 logger = logging.getLogger("wetink.upstreams")

@@ -138,10 +138,17 @@ def test_command_loads_no_torch() -> None:
     assert done.stdout == "False\n"
 
 
-def test_served_curl_line_streams_when_it_is_pasted() -> None:
-    serving = subprocess.Popen(
-        [WETINK, "serve", "--trace", TRACE, "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
+@pytest.mark.parametrize("needs_key", [False, True])
+def test_served_curl_line_streams_when_it_is_pasted(
+    needs_key: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    if needs_key:
+        file = tmp_path / "wetink" / "keys.json"
+        assert cli.main(["keys", "add", "me", "--file", str(file)]) == 0
+        env["WETINK_KEY"] = capsys.readouterr().out.strip()
+    command = [WETINK, "serve", "--trace", TRACE, "--port", "0"]
+    serving = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     assert serving.stdout is not None
     try:
         output = ""
@@ -152,10 +159,10 @@ def test_served_curl_line_streams_when_it_is_pasted() -> None:
         [curl] = re.findall(r"^  (curl .*)$", output, re.MULTILINE)
         [stream] = re.findall(r"^  (\S*wetink stream .*)$", output, re.MULTILINE)
         frames = subprocess.run(
-            ["bash", "-c", curl], capture_output=True, text=True, check=True
+            ["bash", "-c", curl], capture_output=True, text=True, check=True, env=env
         ).stdout
         text = subprocess.run(
-            ["bash", "-c", stream], capture_output=True, text=True, check=True
+            ["bash", "-c", stream], capture_output=True, text=True, check=True, env=env
         ).stdout
     finally:
         serving.terminate()

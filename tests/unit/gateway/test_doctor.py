@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
 from typing import TYPE_CHECKING
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway import cli, doctor, engine_packages
+from tests.server.keyed import draw_keys, key_served
+from tests.upstreams.fake import fake_upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,3 +107,38 @@ def test_doctor_examines_the_engines_side_in_its_own_process(tmp_path: Path) -> 
     assert {"processor", "compiler", "kernels", "libraries", "cores", "memory"} <= set(findings)
     assert findings["libraries"].state == "ok"
     assert findings["model"].state == "broken"
+
+
+async def upstream_findings(path: Path, **settings: str) -> list[doctor.Finding]:
+    """`settings`: of one upstream, as TOML writes them."""
+    lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
+
+    def examine() -> list[doctor.Finding]:
+        path.write_text(f"[server]\nport = 0\n[ahead]\nenabled = false\n[[upstreams]]\n{lines}\n")
+        return doctor.examine(path)
+
+    findings = await asyncio.to_thread(examine)
+    return [each for each in findings if each.about.startswith("upstream")]
+
+
+async def test_doctor_looks_at_every_server_of_an_upstream(tmp_path: Path) -> None:
+    async with fake_upstream() as gone:
+        pass
+    async with fake_upstream() as fake:
+        urls = f'["{fake.url}", "{gone.url}"]'
+        well, ill = await upstream_findings(tmp_path / "w.toml", urls=urls)
+        assert (well.state, ill.state) == ("ok", "lost")
+        assert well.found.endswith(" serves m")
+        assert "cannot be reached" in ill.found
+        wanted = {"url": f'"{fake.url}"', "models": '{ chat = "large" }'}
+        (missing,) = await upstream_findings(tmp_path / "w.toml", **wanted)
+        assert (missing.state, missing.found.endswith("does not list large")) == ("lost", True)
+
+
+async def test_doctor_finds_a_key_that_is_not_there_or_not_good(tmp_path: Path) -> None:
+    file = tmp_path / "w.toml"
+    (unset,) = await upstream_findings(file, url='"http://127.0.0.1:1"', key_variable='"NOT_SET"')
+    assert (unset.state, "NOT_SET is not set" in unset.found) == ("broken", True)
+    async with key_served(draw_keys(), tmp_path) as served:
+        (refused,) = await upstream_findings(file, url=f'"{served.url}"')
+    assert (refused.state, "does not let this gateway in" in refused.found) == ("broken", True)

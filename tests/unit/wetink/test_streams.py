@@ -119,12 +119,15 @@ async def test_stream_reattaches_when_it_finds_a_gap() -> None:
         assert await read_all(s) == "Hello world"
 
 
-async def test_stream_waits_for_a_gateway_that_is_overloaded() -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "overloaded"), (429, "rate_limited"), (429, "too_many_connections")]
+)
+async def test_stream_waits_for_a_gateway_that_asks_for_time(status: int, code: str) -> None:
     first = event_stream(opening(), event("commit", at=0, text="Hello "))
     second = event_stream(opening(6), event("commit", at=6, text="world"), finish(11, DIGEST))
-    overloaded = refusal(503, "overloaded", Retry_After="0")
+    asks_for_time = refusal(status, code, Retry_After="0")
     async with (
-        canned(first, overloaded, answer(502), second) as server,
+        canned(first, asks_for_time, answer(502), second) as server,
         wetink.stream(server.url, prompt="hi", retry=AT_ONCE) as s,
     ):
         assert await read_all(s) == "Hello world"

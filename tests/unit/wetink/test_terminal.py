@@ -8,13 +8,16 @@ import io
 import os
 import pty
 import struct
+import sys
 import termios
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyte
 import pytest
 
 from protocol.events import Commit, OffsetUnit, Open, Retract, Retraction, Tentative
+from tests.unit.wetink.servers import canned, refusal
 from wetink import terminal
 from wetink.terminal import LOST, CommittedText, JSONLines, LiveScreen
 
@@ -163,3 +166,24 @@ def test_help_says_defaults_and_what_the_summary_means(
         "NE: normalised erasure",
     ):
         assert words in " ".join(said.split())
+
+
+@pytest.mark.parametrize("key", [None, "wetink_wrong"])
+async def test_terminal_says_how_to_give_a_key_where_none_was(key: str | None) -> None:
+    wetink = Path(sys.executable).with_name("wetink")
+    given = [] if key is None else ["--key", key]
+    env = {name: value for name, value in os.environ.items() if name != "WETINK_KEY"}
+    async with canned(refusal(401, "unauthorized")) as server:
+        asking = await asyncio.create_subprocess_exec(
+            wetink,
+            "stream",
+            "hi",
+            "--url",
+            server.url,
+            *given,
+            stderr=asyncio.subprocess.PIPE,
+            env=env,
+        )
+        _, said = await asking.communicate()
+    assert asking.returncode == 2
+    assert (b"give one with --key or WETINK_KEY" in said) == (key is None)

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.backends.vllm import VllmBackend
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from protocol.events import Commit, Error, Finish, Tentative
 from protocol.receiver import Receiver
 from tests.server.gateways import Reader, serving

@@ -21,6 +21,8 @@ _SECURE = {"http": False, "ws": False, "https": True, "wss": True}
 RETRYABLE_REFUSALS: frozenset[str] = frozenset(
     {
         ErrorCode.TOO_MANY_STREAMS,
+        ErrorCode.TOO_MANY_CONNECTIONS,
+        ErrorCode.RATE_LIMITED,
         ErrorCode.OVERLOADED,
         ErrorCode.ENGINE_UNAVAILABLE,
         ErrorCode.SHUTTING_DOWN,

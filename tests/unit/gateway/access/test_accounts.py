@@ -74,7 +74,7 @@ def test_change_of_limits_holds_for_addresses_that_are_known() -> None:
     account.requests.take()
     with pytest.raises(RequestError, match="2 requests per minute"):
         account.requests.take()
-    assert known.of({"client": ("127.0.0.1", 1)}).requests.per_minute == 2
+    assert known.of({"client": ("127.0.0.1", 1)}).requests.most == 2
 
 
 def test_key_has_its_own_limits_before_the_configured_ones() -> None:

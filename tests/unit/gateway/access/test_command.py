@@ -65,6 +65,16 @@ def test_operator_gives_a_key_a_scope_and_limits(
     assert words in capsys.readouterr().out
 
 
+def test_operator_makes_a_key_for_monitoring(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(file, "add", "prometheus", "--monitoring")
+    (key,) = stored.read(file) or []
+    assert key.scope == Scope(monitoring=True)
+    call(file, "list")
+    assert "prometheus  monitoring\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("by", ["name", "id"])
 def test_operator_revokes_a_key(file: Path, by: str) -> None:
     call(file, "add", "alice")

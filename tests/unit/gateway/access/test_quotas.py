@@ -19,10 +19,10 @@ def waits(bucket: Bucket, units: int = 1) -> float | None:
 
 def is_full(bucket: Bucket) -> bool:
     """Whether a whole minute's worth is there; leaves it there."""
-    assert bucket.per_minute is not None
-    if waits(bucket, bucket.per_minute) is not None:
+    assert bucket.most is not None
+    if waits(bucket, bucket.most) is not None:
         return False
-    bucket.give(bucket.per_minute)
+    bucket.give(bucket.most)
     return True
 
 
@@ -38,6 +38,15 @@ def test_bucket_gives_a_minutes_worth_at_once_and_then_as_much_as_flows_in() -> 
     clock.advance(60.0)
     assert is_full(bucket)
     assert [waits(bucket) for _ in range(7)] == [None] * 6 + [10.0]
+
+
+def test_bucket_of_another_period_saves_up_no_more_than_that() -> None:
+    clock = FakeClock()
+    bucket = Bucket(10, "", clock.now, period_s=5.0)
+    clock.advance(60.0)
+    assert [waits(bucket) for _ in range(11)] == [None] * 10 + [0.5]
+    clock.advance(0.5)
+    assert [waits(bucket) for _ in range(2)] == [None, 0.5]
 
 
 def test_bucket_says_its_rate() -> None:

@@ -8,7 +8,8 @@ from gateway.access.rules import Rule, rule_for
 @pytest.mark.parametrize(
     "path",
     [
-        "/metrics",
+        "/metrics/",
+        "/v1/upstreams/x",
         "/healthz/",
         "//healthz",
         "/v1/healthz",

@@ -12,7 +12,7 @@ from gateway.backends.base import Finished
 from gateway.backends.openai import OpenAIBackend
 from gateway.backends.routes import Routes
 from gateway.backends.scripted import BUILT_IN_TRACES, ScriptedBackend, load_traces
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from gateway.errors import BackendError
 from protocol.errors import ErrorCode, RequestError
 from tests.upstreams.fake import FakeUpstream, Fault, Kind, fake_upstream, whole_text

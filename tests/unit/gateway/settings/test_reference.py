@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import GatewayConfig
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from gateway.settings.page import page
 from gateway.settings.reference import Setting, sections, toml
 

@@ -11,9 +11,10 @@ import pytest
 
 from gateway.backends.base import Failed, Finished
 from gateway.backends.openai import OpenAIBackend
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from gateway.errors import BackendError, ConfigError
 from protocol.errors import ErrorCode, RequestError
+from tests.unit.wetink.servers import canned
 from tests.upstreams.fake import Fault, Kind, fake_upstream, whole_text
 from tests.upstreams.reading import Reading, running, said
 
@@ -192,6 +193,26 @@ async def test_key_is_sent_and_said_nowhere(
         assert all(f"Authorization: Bearer {SECRET}" in head for head in fake.headers)
         assert SECRET not in str(backend.upstreams()) + repr(backend.config)
     assert SECRET not in caplog.text
+
+
+async def test_key_that_an_upstream_says_again_is_not_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UPSTREAM_KEY", SECRET)
+    models = http_answer("200 OK", '{"data": [{"id": "m"}]}')
+    echo = http_answer("400 No", f'{{"error": {{"message": "no good: Bearer {SECRET}"}}}}')
+    async with (
+        canned(models, echo) as server,
+        running(server.url, key_variable="UPSTREAM_KEY") as backend,
+    ):
+        refused = (await said(backend, 1)).refused
+    assert isinstance(refused, RequestError)
+    assert refused.message.endswith("no good: Bearer [key]")
+
+
+def http_answer(status: str, body: str) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
 @pytest.mark.parametrize("content", ["", "two words", "schlüssel"])

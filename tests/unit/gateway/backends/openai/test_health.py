@@ -4,7 +4,7 @@ import pytest
 
 from gateway.backends.openai.errors import UpstreamError
 from gateway.backends.openai.health import Condition, Health
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from protocol.errors import ErrorCode
 
 BROKEN = UpstreamError("it broke")

@@ -13,7 +13,7 @@ import zmq
 from gateway.backends.base import DraftsState, Finished
 from gateway.backends.vllm import VllmBackend
 from gateway.backends.vllm.messages import VERSION, Frame, Update
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from protocol.errors import RequestError
 from protocol.requests import GenerationRequest
 from tests.unit.gateway.backends.vllm.telling import update

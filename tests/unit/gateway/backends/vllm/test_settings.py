@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.cli import main
-from gateway.config_upstreams import UpstreamConfig, check_upstreams
+from gateway.config.upstreams import UpstreamConfig, check_upstreams
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -1,36 +1,14 @@
-"""The gateway's configuration: one frozen struct per concern, read once at the edge.
-
-Sources, later ones win: the defaults below, a TOML file, environment variables
-(`WETINK_<SECTION>_<KEY>`), the caller's overrides (`{"server.port": 0}`).
-"""
+"""The sections of the configuration, one frozen struct per concern."""
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-import tomllib
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
-from gateway import config_checks as checks
-from gateway.config_upstreams import UpstreamConfig, check_upstreams
-from gateway.errors import ConfigError
-from protocol.refusals import refusal
-from protocol.requests import Chunk, Hold, PolicySpec, Shape, StreamRetract
+from protocol.requests import PolicySpec, Shape
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-ENV_PREFIX = "WETINK_"
-KEY_VARIABLE = "WETINK_KEY"
-"""A client's; it may stand in the environment that a gateway is started from."""
-
-UPSTREAMS = "upstreams"
-"""The one section that there may be several of: only files and the command line have it."""
 MAX_VERIFY_DELAY_MS = 1000.0
 """As in engine/config.py."""
 
@@ -118,8 +96,9 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Of prompts and answers together. `max_tokens` of a stream count until it ends."""
     tokens_per_minute_per_key: Positive | None = None
     """The same with one key."""
-    messages_per_minute_per_socket: Positive | None = 6000
-    """Messages that a client may send over one WebSocket."""
+    messages_per_second_per_socket: Positive | None = 100
+    """Messages that a client may send over one WebSocket; five seconds' worth at once, after as
+    many of silence."""
     wrong_keys_per_minute_per_address: Positive | None = 30
     """Guesses at keys; then every key that is not known yet is refused."""
     kept_streams: Positive = 1024
@@ -304,155 +283,3 @@ class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     traces: bool = False
     """Whether every generation is traced with OpenTelemetry (`pip install
     'wetink-gateway[otel]'`). Its own `OTEL_…` variables say where to."""
-
-
-class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    server: ServerConfig = ServerConfig()
-    access: AccessConfig = AccessConfig()
-    limits: LimitsConfig = LimitsConfig()
-    overload: OverloadConfig = OverloadConfig()
-    delivery: DeliveryConfig = DeliveryConfig()
-    policies: PoliciesConfig = PoliciesConfig()
-    backend: BackendConfig = BackendConfig()
-    engine: EngineConfig = EngineConfig()
-    supervision: SupervisionConfig = SupervisionConfig()
-    demonstration: DemonstrationConfig = DemonstrationConfig()
-    log: LogConfig = LogConfig()
-    telemetry: TelemetryConfig = TelemetryConfig()
-    ahead: AheadConfig = AheadConfig()
-    upstreams: list[UpstreamConfig] = []
-
-    @property
-    def own_backend(self) -> Literal["local", "scripted", "none"]:
-        """The source of tokens beside the upstreams."""
-        return self.backend.kind or ("none" if self.upstreams else "local")
-
-    @property
-    def started_engine(self) -> EngineConfig:
-        """What the engine is started with: its settings, and what a demonstration adds."""
-        if not self.demonstration.enabled or self.engine.verify_delay_ms is not None:
-            return self.engine
-        delay = self.demonstration.verify_delay_ms
-        return msgspec.structs.replace(self.engine, verify_delay_ms=delay)
-
-    @classmethod
-    def load(
-        cls,
-        path: Path | None = None,
-        overrides: Mapping[str, object] | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> GatewayConfig:
-        """Reads everything there is to read. Raises ConfigError naming the key."""
-        tree: dict[str, Any] = {} if path is None else read_toml(path)
-        for key, value in _from_env(os.environ if env is None else env).items():
-            _put(tree, key, value)
-        for key, value in (overrides or {}).items():
-            _put(tree, key, value)
-        return cls.from_tree(tree)
-
-    @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> GatewayConfig:
-        """A configuration as TOML has it. Raises ConfigError naming the key."""
-        _read_profiles(tree)
-        try:
-            config = msgspec.convert(tree, cls, strict=False)
-        except msgspec.ValidationError as error:
-            refused = refusal(error, tree, cls, "the configuration")
-            raise ConfigError(refused.message, refused.param) from error
-        config.check()
-        return config
-
-    def check(self) -> None:
-        """Raises ConfigError where values do not go together, or could never have an effect."""
-        server, policies = self.server, self.policies
-        hosts = server.allowed_hosts or []
-        checks.check_profiles(policies.profiles, profiles_of(policies), policies.default)
-        checks.check_names(server.allowed_origins, hosts, self.limits.exempt_addresses)
-        checks.check_tls(server.tls_certificate, server.tls_key)
-        checks.check_shape(self.delivery.pad, self.delivery.tick_ms)
-        check_upstreams(self.upstreams)
-        if self.own_backend == "none" and not self.upstreams:
-            raise ConfigError('backend.kind: "none" goes with [[upstreams]], and there is none')
-        if self.demonstration.enabled:
-            checks.check_demonstration([server.host, *hosts])
-
-
-BUILT_IN_PROFILES: dict[str, PolicySpec] = {
-    "chat": StreamRetract(budget=0.05),
-    "ide": Chunk(unit="line", tail=True),
-    "tts": Chunk(unit="sentence"),
-    "api": Hold(),
-}
-
-
-def profiles_of(config: PoliciesConfig) -> dict[str, PolicySpec]:
-    return {**BUILT_IN_PROFILES, **config.profiles}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Raises ConfigError naming the file."""
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
-
-
-def _from_env(env: Mapping[str, str]) -> dict[str, object]:
-    """`WETINK_SERVER_PORT=0` → `server.port`; lists are comma-separated.
-
-    Raises ConfigError for a variable that looks like ours and is none.
-    """
-    known: dict[str, tuple[str, bool]] = {}
-    for section in msgspec.structs.fields(GatewayConfig):
-        if section.name == UPSTREAMS:
-            continue
-        for field in msgspec.structs.fields(cast("type[msgspec.Struct]", type(section.default))):
-            if field.name != "profiles":
-                key = f"{section.name}.{field.name}"
-                is_list = "list" in str(field.type) or "tuple" in str(field.type)
-                known[ENV_PREFIX + key.replace(".", "_").upper()] = (key, is_list)
-    found: dict[str, object] = {}
-    for name, text in env.items():
-        if name in known:
-            key, is_list = known[name]
-            found[key] = [item.strip() for item in text.split(",") if item] if is_list else text
-        elif name.startswith(ENV_PREFIX) and name != KEY_VARIABLE and not _KUBERNETES.match(name):
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "no setting is called so"
-            raise ConfigError(f"environment variable {name}: {hint}")
-    return found
-
-
-# What Kubernetes sets in every container beside a service that is called "wetink".
-_KUBERNETES = re.compile(r"WETINK_(SERVICE_(HOST|PORT)|PORT(_|$))")
-
-
-def _put(tree: dict[str, Any], key: str, value: object) -> None:
-    if key == UPSTREAMS:
-        tree[key] = value
-        return
-    section, _, name = key.partition(".")
-    table = tree.setdefault(section, {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"{section}: a table is needed ([{section}]), not {table!r}")
-    table[name] = value
-
-
-def _read_profiles(tree: dict[str, Any]) -> None:
-    """Turns the profiles into policies, one by one, so that an error can name its profile."""
-    if not isinstance(tree.get("policies"), dict):
-        return
-    policies = cast("dict[str, object]", tree["policies"])
-    if not isinstance(policies.get("profiles"), dict):
-        return
-    read: dict[str, object] = {}
-    for name, raw in cast("dict[str, object]", policies["profiles"]).items():
-        try:
-            read[name] = msgspec.convert(raw, PolicySpec)
-        except msgspec.ValidationError as error:
-            refused = refusal(error, raw, PolicySpec, "it")
-            raise ConfigError(f"policies.profiles.{name}: {refused.message}") from error
-    tree["policies"] = {**policies, "profiles": read}
