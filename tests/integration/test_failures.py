@@ -44,7 +44,9 @@ PROMPT_POLICIES = ("hold", "retract")
 """They commit what is verified, when it is."""
 HUNGRY_PROMPT = "ink " * 100_000
 """Far over the context. To find that out, the engine needs memory it may not have any more."""
-LIMITS = SupervisionConfig(answer_s=1.5, max_restarts=1_000_000, restart_delay_s=0.0)
+LIMITS = SupervisionConfig(max_restarts=1_000_000, restart_delay_s=0.0)
+"""As patient as a gateway is by default: on a busy machine an engine can be off the processor for
+seconds, and one that is killed for it is followed by another that has to load first, and so on."""
 
 
 class Read(NamedTuple):
