@@ -24,18 +24,20 @@ DISTRIBUTIONS = (ROOT / "clients/python", ROOT)
 
 
 def _dependencies() -> list[str]:
-    """What the project needs, as its pyproject files say it."""
+    """What the project needs of others, as its pyproject files say it."""
     read = [tomllib.loads((each / "pyproject.toml").read_text("utf-8")) for each in DISTRIBUTIONS]
-    return [each for project in read for each in project["project"]["dependencies"]]
+    own = {project["project"]["name"] for project in read}
+    needed = [each for project in read for each in project["project"]["dependencies"]]
+    return [each for each in dict.fromkeys(needed) if each not in own]
 
 
 GRANIAN = Recipe(
     name="granian",
     install=(
         *("granian==2.8.7", "--constraint", str(CONSTRAINTS)),
+        *(f"--editable={each}" for each in DISTRIBUTIONS),
         # They come with the project. Named here, another dependency is another recipe.
         *_dependencies(),
-        *(f"--editable={each}" for each in DISTRIBUTIONS),
     ),
 )
 LITELLM = Recipe(name="litellm", install=("litellm[proxy]==1.108.7",))
