@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,25 @@ if TYPE_CHECKING:
 
 READY_S = 90.0
 ROOT = CONSTRAINTS.parent
+DISTRIBUTIONS = (ROOT / "clients/python", ROOT)
+
+
+def _dependencies() -> list[str]:
+    """What the project needs of others, as its pyproject files say it."""
+    read = [tomllib.loads((each / "pyproject.toml").read_text("utf-8")) for each in DISTRIBUTIONS]
+    own = {project["project"]["name"] for project in read}
+    needed = [each for project in read for each in project["project"]["dependencies"]]
+    return [each for each in dict.fromkeys(needed) if each not in own]
+
+
 GRANIAN = Recipe(
     name="granian",
-    install=("granian==2.8.7", "--constraint", str(CONSTRAINTS), "--editable", str(ROOT)),
+    install=(
+        *("granian==2.8.7", "--constraint", str(CONSTRAINTS)),
+        *(f"--editable={each}" for each in DISTRIBUTIONS),
+        # They come with the project. Named here, another dependency is another recipe.
+        *_dependencies(),
+    ),
 )
 LITELLM = Recipe(name="litellm", install=("litellm[proxy]==1.108.7",))
 

@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -96,7 +96,8 @@ def transformers_figures(
     """`ours`: tokens per second of Wetink through HTTP, by streams."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model = model.to(device).eval()
     for count, rate in ours.items():
         prompt = torch.full((count, 32), 5, device=device)
         seconds: list[float] = []

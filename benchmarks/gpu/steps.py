@@ -96,7 +96,8 @@ def exact_figures(plan: Plan, name: str) -> Iterator[Figure]:
         )
         seconds[exact] = [_step_seconds(plan, runner, n, 1) for n in (1, plan.streams)]
         if exact:
-            rows = model.row_sizes or ()
+            rows = model.row_sizes
+            assert rows is not None, "exact mode has sizes of its own"
             yield Figure(f"{name}, exact: rows computed at a time", "", rows[-1])
             yield Figure(
                 f"{name}, exact: rows that changed bits", "", _changed(plan, runner), 0, "at most"

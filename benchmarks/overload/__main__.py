@@ -21,7 +21,7 @@ from gateway.config import BackendConfig, GatewayConfig
 from gateway.server import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PLACES = 8
 LOADS = (0.5, 1.0, 2.0, 3.0, 5.0)
@@ -66,7 +66,7 @@ async def first_commit_s(http: httpx.AsyncClient, url: str) -> float | None:
 
 
 async def measure(
-    setting: str, overrides: dict[str, object], load: float, seconds: float
+    setting: str, overrides: Mapping[str, object], load: float, seconds: float
 ) -> Outcome:
     config = GatewayConfig.load(
         overrides={

@@ -44,7 +44,9 @@ PROMPT_POLICIES = ("hold", "retract")
 """They commit what is verified, when it is."""
 HUNGRY_PROMPT = "ink " * 100_000
 """Far over the context. To find that out, the engine needs memory it may not have any more."""
-LIMITS = SupervisionConfig(answer_s=1.5, max_restarts=1_000_000, restart_delay_s=0.0)
+LIMITS = SupervisionConfig(max_restarts=1_000_000, restart_delay_s=0.0)
+"""As patient as a gateway is by default: on a busy machine an engine can be off the processor for
+seconds, and one that is killed for it is followed by another that has to load first, and so on."""
 
 
 class Read(NamedTuple):
@@ -68,7 +70,7 @@ async def url(backend: LocalBackend) -> AsyncGenerator[str]:
     config = GatewayConfig.load(overrides={"server.port": 0}, env={})
     async with (
         running_server(config, backend) as base,
-        httpx.AsyncClient(base_url=base, timeout=120) as http,
+        httpx.AsyncClient(base_url=base, timeout=None) as http,  # the test's own limit holds
     ):
         await engine_runs(http)
         yield base
@@ -158,15 +160,16 @@ FAULTS: dict[str, Callable[[int], None]] = {"kill": kill, "stop": stop, "starve"
 
 async def strike(url: str, backend: LocalBackend, fault: str, progress: int) -> list[Read]:
     """All streams from begin to end, with one fault in between."""
-    async with httpx.AsyncClient(base_url=url, timeout=120) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=None) as http:
         await engine_runs(http)
     readers = Readers(url)
     reading = asyncio.create_task(readers.read_all())
     arriving = asyncio.create_task(readers.at(progress))
     await asyncio.wait([reading, arriving], return_when=asyncio.FIRST_COMPLETED)
     arriving.cancel()
-    pid = backend.engine_pid
-    assert pid is not None
+    # One that had to wait for the processor too long may have failed by itself.
+    while (pid := backend.engine_pid) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
     FAULTS[fault](pid)
     if fault == "starve":
         await devour(url)
@@ -180,7 +183,7 @@ async def devour(url: str) -> None:
     """A request that an engine without memory dies of. It waits for the next one, which refuses it
     as any engine does.
     """
-    async with httpx.AsyncClient(base_url=url, timeout=200) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=None) as http:
         answer = await http.post("/v1/streams", json={"prompt": HUNGRY_PROMPT})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_exceeded")
 
@@ -204,18 +207,19 @@ async def endure(
     url: str, backend: LocalBackend, undisturbed: tuple[list[Read], int], fault: str, part: float
 ) -> None:
     expected, whole = undisturbed
-    before = backend.engine_pid
+    before, restarts = backend.engine_pid, backend.load().engine_restarts
     read = await strike(url, backend, fault, round(part * whole))
     assert [each.text for each in read] == [each.text for each in expected]
     assert [each.completion_tokens for each in read] == [TOKENS] * STREAMS
-    assert all(each.restarts_seen <= 1 for each in read)
+    restarts = backend.load().engine_restarts - restarts
+    assert all(each.restarts_seen <= restarts for each in read)
     if fault != "starve":  # an engine may have all the memory it needs already
         # On a busy machine it may have said all before, so that no reader waits for the next one.
         while backend.engine_pid in (before, None):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("fault", "number", "part"), moments(3))
 async def test_readers_end_with_the_same_text_when_the_engine_fails(
     url: str,
@@ -229,7 +233,7 @@ async def test_readers_end_with_the_same_text_when_the_engine_fails(
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("fault", "number", "part"), moments(HEAVY_MOMENTS)[3:])
 async def test_readers_end_with_the_same_text_at_every_one_of_many_moments(
     url: str,
