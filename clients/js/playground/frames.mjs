@@ -108,7 +108,7 @@ async function run(browser, url, { name }) {
   let recording = "";
   for await (const piece of await download.createReadStream()) recording += piece;
   await page.close();
-  return report(traceEvents, wall, recording.split("\n").filter((row) => row.includes('"retract",{')).length);
+  return report(traceEvents, wall, recording.split("\n").filter((line) => line.includes('"retract",{')).length);
 }
 
 function median(values) {

@@ -5,6 +5,8 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
 import { launch } from "../../../testing/browser.js";
 import { Gateway, type Trace } from "../../../testing/gateway.js";
+import { encodeRecording, type Recording } from "../../src/run/recording.js";
+import { RECORDING } from "../questions.js";
 
 const SENTENCES = ["The red fox jumps. ", "It <b>lands</b> & rests. "];
 const TEXT = SENTENCES.join("").repeat(2).trim();
@@ -37,7 +39,7 @@ let complaints: string[];
 
 beforeAll(async () => {
   [gateway, browser] = await Promise.all([
-    Gateway.start({ fox: fox(20), slow: fox(250), essay: ESSAY.trace }),
+    Gateway.start({ fox: fox(20), steady: fox(80), slow: fox(250), essay: ESSAY.trace }),
     launch(),
   ]);
 });
@@ -72,7 +74,7 @@ async function run(): Promise<void> {
 }
 
 test("visitor sees one answer three ways, and its markup as text", async () => {
-  await open({ prompt: "What does the fox do?", model: "fox" });
+  await open({ prompt: "What does the fox do?", model: "steady" });
   const tentative = page.waitForFunction(
     () => document.querySelector("#pane-retract .wet")?.textContent?.includes("wrong"),
   );
@@ -85,6 +87,7 @@ test("visitor sees one answer three ways, and its markup as text", async () => {
   expect(lit.slice(0, 2)).toEqual(SENTENCES);
   expect(await page.locator("#pane-hold .ghost, #pane-chunk .ghost").count()).toBe(0);
   expect(await page.textContent("#pane-hold .facts")).toContain("taken backnothing");
+  expect(await page.textContent("#source")).toBe("");
   expect(complaints).toEqual([]);
 });
 
@@ -177,9 +180,24 @@ test("visitor is offered a run again that was too fast to see", async () => {
   );
 });
 
+async function play(recording: Recording): Promise<void> {
+  const buffer = Buffer.from(encodeRecording(recording));
+  await page.setInputFiles("#open-file", { name: "run.json", mimeType: "application/json", buffer });
+  await page.waitForSelector("#verdict:not([hidden])");
+}
+
+test("visitor sees when each reader had the first text, and the first that was checked", async () => {
+  await open({ prompt: "?", model: "fox" });
+  await play(RECORDING);
+  const facts = (pane: string): Promise<string[]> => page.locator(`#pane-${pane} .facts div`).allTextContents();
+  expect((await facts("hold")).slice(0, 2)).toEqual(["first text0.40 s", "first checked text0.40 s"]);
+  expect((await facts("retract")).slice(0, 2)).toEqual(["first text0.10 s", "first checked text0.40 s"]);
+  expect((await facts("chunk")).slice(0, 2)).toEqual(["first text0.70 s", "first checked text0.70 s"]);
+});
+
 test("visitor learns of a word who wrote it, by pointer and by keyboard", async () => {
   await open({ prompt: "?", model: "fox" });
-  await run();
+  await play(RECORDING);
   const first = await page.locator("#pane-hold .line > span").first().boundingBox();
   await page.mouse.move((first?.x ?? 0) + 8, (first?.y ?? 0) + 10);
   await page.waitForSelector("#tip:not([hidden])");
@@ -225,6 +243,19 @@ test("a run is shared as a file and played by whoever opens it", async () => {
   expect(await page.inputValue("#prompt")).toBe("What does the fox do?");
 });
 
+test("visitor is told where guesses come from that another model makes", async () => {
+  await open({ prompt: "?", model: "fox" });
+  const entries = RECORDING.entries.map(({ event, ...rest }) => ({
+    ...rest,
+    event: event.type === "open" ? { ...event, model: "large", draft_model: "small" } : event,
+  }));
+  await play({ ...RECORDING, entries });
+  expect(await page.textContent("#source")).toBe("The guesses come from another model, small; large checks them.");
+  await page.focus("#pane-retract .text");
+  await page.keyboard.press("ArrowRight");
+  expect(await page.textContent("#tip")).toContain("Guessed by the drafter (small)");
+});
+
 test("page fits a phone without scrolling sideways, and hides what is no demonstration", async () => {
   await open({ prompt: "What does the fox do?", model: "fox" }, { viewport: { width: 390, height: 844 }, hasTouch: true });
   await run();
@@ -263,8 +294,9 @@ test("visitor of a gateway with keys is asked for one, and reads with it", async
     await page.click("#key-form button");
     await page.waitForFunction(() => document.querySelector("#key-label")?.textContent?.startsWith("This key is not taken"));
     await page.fill("#key", own.key ?? "");
-    await page.click("#key-form button");
+    await page.keyboard.press("Enter");
     await page.waitForSelector("#key-form", { state: "hidden" });
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe("prompt");
     await page.fill("#prompt", "What does the fox do?");
     await run();
     for (const pane of PANES) expect(await textOf(pane)).toBe(TEXT);
@@ -306,7 +338,9 @@ test("visitor reads code in a fixed pitch, follows a long answer, and unfolds it
   const left = (): Promise<number> =>
     page.locator("#pane-hold .text").evaluate((text) => text.scrollHeight - text.clientHeight - text.scrollTop);
   expect(await left()).toBeLessThan(2);
-  await page.click("#verdict button");
+  await page.focus("#verdict button");
+  await page.keyboard.press("Enter");
+  expect(await page.evaluate(() => document.activeElement?.closest("article")?.id)).toBe("pane-hold");
   const hidden = await page.locator("#pane-hold .text").evaluate((text) => text.scrollHeight - text.clientHeight);
   expect(hidden).toBe(0);
 });
