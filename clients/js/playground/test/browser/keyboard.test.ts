@@ -10,8 +10,8 @@ const TEXT = "The red fox jumps. It lands and rests.";
 /** More stops than the page has. */
 const MOST_STOPS = 80;
 
-function fox(after_ms: number): Trace {
-  const words = TEXT.split(/(?<= )/);
+function fox(after_ms: number, times = 1): Trace {
+  const words = TEXT.repeat(times).split(/(?<= )/);
   const steps = words.map((text) => ({ after_ms, event: "verified", text, tokens: [{ id: 1, n: text.length }] }));
   return [...steps, { event: "finished", reason: "stop" }];
 }
@@ -21,7 +21,7 @@ let browser: Browser;
 let page: Page;
 
 beforeAll(async () => {
-  [gateway, browser] = await Promise.all([Gateway.start({ fox: fox(20), slow: fox(250) }), launch()]);
+  [gateway, browser] = await Promise.all([Gateway.start({ fox: fox(20), slow: fox(250, 40) }), launch()]);
 });
 afterAll(async () => {
   await Promise.all([gateway.stop(), browser.close()]);

@@ -31,6 +31,14 @@ function essay(): { trace: Trace; text: string } {
 }
 const ESSAY = essay();
 
+/** Several parts of one paragraph. */
+function paragraph(): { trace: Trace; text: string } {
+  const words = Array.from({ length: 700 }, (_, n) => ` word${n}`);
+  const steps = words.map((text) => ({ after_ms: 2, event: "verified", text, tokens: [{ id: 1, n: text.length }] }));
+  return { trace: [...steps, { event: "finished", reason: "stop" }], text: words.join("") };
+}
+const PARAGRAPH = paragraph();
+
 let gateway: Gateway;
 let browser: Browser;
 let page: Page;
@@ -39,7 +47,7 @@ let complaints: string[];
 
 beforeAll(async () => {
   [gateway, browser] = await Promise.all([
-    Gateway.start({ fox: fox(20), steady: fox(80), slow: fox(250), essay: ESSAY.trace }),
+    Gateway.start({ fox: fox(20), steady: fox(80), slow: fox(250), essay: ESSAY.trace, paragraph: PARAGRAPH.trace }),
     launch(),
   ]);
 });
@@ -186,10 +194,13 @@ async function play(recording: Recording): Promise<void> {
   await page.waitForSelector("#verdict:not([hidden])");
 }
 
+function facts(pane: string): Promise<string[]> {
+  return page.locator(`#pane-${pane} .facts div`).allTextContents();
+}
+
 test("visitor sees when each reader had the first text, and the first that was checked", async () => {
   await open({ prompt: "?", model: "fox" });
   await play(RECORDING);
-  const facts = (pane: string): Promise<string[]> => page.locator(`#pane-${pane} .facts div`).allTextContents();
   expect((await facts("hold")).slice(0, 2)).toEqual(["first text0.40 s", "first checked text0.40 s"]);
   expect((await facts("retract")).slice(0, 2)).toEqual(["first text0.10 s", "first checked text0.40 s"]);
   expect((await facts("chunk")).slice(0, 2)).toEqual(["first text0.70 s", "first checked text0.70 s"]);
@@ -343,6 +354,29 @@ test("visitor reads code in a fixed pitch, follows a long answer, and unfolds it
   expect(await page.evaluate(() => document.activeElement?.closest("article")?.id)).toBe("pane-hold");
   const hidden = await page.locator("#pane-hold .text").evaluate((text) => text.scrollHeight - text.clientHeight);
   expect(hidden).toBe(0);
+});
+
+test("a long paragraph is laid out in parts while it comes, and is one again at its end", async () => {
+  await open({ prompt: "?", model: "paragraph" });
+  await page.evaluate(() => {
+    let most = 0;
+    new MutationObserver(() => {
+      const parts = [...document.querySelectorAll<HTMLElement>("#pane-retract .text:not(.joined) .part")];
+      most = Math.max(most, parts.length);
+      Object.assign(window, { most, longest: Math.max(...parts.map((part) => part.textContent.length)) });
+    }).observe(document.querySelector("#pane-retract .text") as Element, { subtree: true, childList: true });
+  });
+  await run();
+  expect(await page.evaluate("most")).toBeGreaterThan(2);
+  expect(await page.evaluate("longest")).toBeLessThan(1700);
+  for (const pane of PANES) expect(await textOf(pane)).toBe(PARAGRAPH.text);
+  // The parts begin where rows do: with or without them, the text is as high.
+  const [joined, parted] = await page.locator("#pane-retract .text").evaluate((text) => {
+    const heights = [text.scrollHeight];
+    text.classList.remove("joined");
+    return [...heights, text.scrollHeight];
+  });
+  expect(joined).toBe(parted);
 });
 
 test("visitor who copies an answer gets its lines as they are", async () => {
