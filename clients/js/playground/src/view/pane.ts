@@ -164,19 +164,25 @@ export class Pane {
     }
   }
 
-  /** Goes on in a block of its own from the beginning of the last row, if that is within what came last. */
+  /** Goes on in a block of its own from the beginning of the last row, if that is in what came last. */
   #partLine(): void {
-    const last = this.#pieces.at(-1);
+    const [last, previous] = [this.#pieces.at(-1), this.#pieces.at(-2)];
     if (last === undefined || this.text.classList.contains("joined")) return;
-    const offset = rowStart(last.node);
-    if (offset === 0 || !this.#line.contains(last.node)) return;
-    const [before, span] = [this.#line, last.node.parentElement];
-    const node = last.node.splitText(offset);
-    const start = last.start + offset;
-    const piece = element("span", span?.className);
-    piece.append(node);
-    this.#starts.set(node, start);
-    this.#pieces.push({ node, start });
+    let [{ node }, piece] = [last, last.node.parentElement as HTMLElement];
+    const offset = rowStart(node);
+    if (offset === 0) {
+      if (previous === undefined || !this.#line.contains(previous.node)) return;
+      // It may have begun before.
+      if (top(previous.node, previous.node.length - 1) === top(node, 0)) return;
+    }
+    if (offset > 0) {
+      node = node.splitText(offset);
+      piece = element("span", piece.className);
+      piece.append(node);
+      this.#starts.set(node, last.start + offset);
+      this.#pieces.push({ node, start: last.start + offset });
+    }
+    const before = this.#line;
     this.#beginLine(before.classList.contains("listing"));
     this.#lineLength = node.length;
     this.#line.prepend(piece);
@@ -205,16 +211,18 @@ export class Pane {
 
 /** Where the last row begins that `node` stands in; 0: before it, or with it. */
 function rowStart(node: Text): number {
-  const range = document.createRange();
-  const top = (offset: number): number => {
-    range.setStart(node, offset);
-    range.setEnd(node, offset + 1);
-    return range.getBoundingClientRect().top;
-  };
   let start = node.length - 1;
-  const row = top(start);
-  while (start > 0 && top(start - 1) === row) start -= 1;
+  const row = top(node, start);
+  while (start > 0 && top(node, start - 1) === row) start -= 1;
   return start;
+}
+
+/** Of one character, in the window. */
+function top(node: Text, offset: number): number {
+  const range = document.createRange();
+  range.setStart(node, offset);
+  range.setEnd(node, offset + 1);
+  return range.getBoundingClientRect().top;
 }
 
 /** Where the word begins that `offset` is inside of: half a word struck out could not be read. */
