@@ -27,9 +27,3 @@ test.each([
 ])("%s is small", (_, entry, most) => {
   expect(size(entry)).toBeLessThan(most * KB);
 });
-
-test("the page at / is small, with all that it loads", () => {
-  const files = ["index.html", "playground.css", "playground.js", "example.json", "source-serif-4.woff2", "wetink.svg"];
-  const sizes = files.map((name) => readFileSync(SERVED.replace("wetink.js", name)).length);
-  expect(sizes.reduce((sum, size) => sum + size)).toBeLessThan(120_000);
-});

@@ -270,7 +270,14 @@ test("visitor is told where guesses come from that another model makes", async (
 test("page fits a phone without scrolling sideways, and hides what is no demonstration", async () => {
   await open({ prompt: "What does the fox do?", model: "fox" }, { viewport: { width: 390, height: 844 }, hasTouch: true });
   await run();
-  expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+  const width = (): Promise<number> => page.evaluate(() => document.documentElement.scrollWidth);
+  expect(await width()).toBe(390);
+  await page.click("#settings-button");
+  expect(await width()).toBe(390);
+  for (const pane of PANES) {
+    const list = page.locator(`#pane-${pane} .facts`);
+    expect(await list.evaluate((each) => each.scrollWidth - each.clientWidth)).toBe(0);
+  }
   const right = (await page.locator("#examples button").last().boundingBox()) ?? { x: 0, width: 1000 };
   expect(right.x + right.width).toBeLessThan(390);
   expect(await page.isHidden("#kill")).toBe(true);
