@@ -40,9 +40,7 @@ export class EventQueue implements AsyncIterableIterator<ServerEvent, undefined>
 
   end(error: WetinkError | null): void {
     this.#end = { error };
-    const [first, ...rest] = this.#takers.splice(0);
-    if (first !== undefined) this.#finish(first);
-    for (const taker of rest) taker.resolve(DONE);
+    for (const taker of this.#takers.splice(0)) this.#finish(taker);
   }
 
   next(): Promise<Result> {

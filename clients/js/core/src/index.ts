@@ -10,7 +10,7 @@ export { attach, stream } from "./transports/fetch.js";
 export type { Finished, Stream } from "./stream.js";
 export type { View } from "./view.js";
 export type { AttachOptions, HttpOptions, Retry, StreamOptions } from "./options.js";
-export type { ChunkUnit, GenerationRequest, Include, Message, Policy, PolicyObject } from "./requests.js";
+export type { ChunkUnit, GenerationRequest, Include, Message, Policy, PolicyObject, Shape } from "./requests.js";
 export { type ClientCode, type ServerCode, type WetinkCode, WetinkError } from "./protocol/errors.js";
 export type {
   Commit,

@@ -170,9 +170,9 @@ export class LiveStream implements Stream {
     this.#changed();
   }
 
-  /** The attachment is over; `error` says how, where the stream does not know. Whether to attach again. */
-  ended(error: WetinkError): boolean {
-    if (!this.wantsMore) return false;
+  /** The attachment is over; `error` says how, where the stream does not know. What to attach again after; null: do not. */
+  ended(error: WetinkError): WetinkError | null {
+    if (!this.wantsMore) return null;
     const { failure } = this.#receiver;
     const why = failure === null ? error : new WetinkError(failure.code, failure.message, failure);
     // A refusal of the gateway's own is told at once; what a network does is tried again.
@@ -181,10 +181,10 @@ export class LiveStream implements Stream {
     if (this.#request !== null && this.#mustRepeat(why)) this.#repeat();
     else if (!why.retryable || why.ended || (this.#open === null && !isLost)) {
       this.fail(why);
-      return false;
+      return null;
     }
     this.#changed();
-    return true;
+    return why;
   }
 
   fail(error: WetinkError): void {

@@ -7,8 +7,9 @@ import type { Include, Policy } from "./requests.js";
 export interface Retry {
   /** Connections in a row that brought nothing new, after which a stream is given up; 0: none is tried again. */
   readonly attempts?: number;
-  /** The first wait is random up to this; each further one up to twice as much. */
+  /** The first wait is random up to this; each further one up to twice as much, and no shorter than the server asks. */
   readonly firstMs?: number;
+  /** Of a wait, also of one that the server asks for. */
   readonly longestMs?: number;
 }
 

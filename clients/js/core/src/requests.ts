@@ -9,22 +9,31 @@ export interface Message {
 
 export type ChunkUnit = "token" | "word" | "clause" | "sentence" | "line" | "paragraph";
 
-export type PolicyObject =
-  | { readonly kind: "hold"; readonly grapheme_safe?: boolean }
-  | {
-      readonly kind: "retract";
-      readonly max_tail?: number;
-      readonly budget?: number;
-      readonly grapheme_safe?: boolean;
-    }
-  | {
-      readonly kind: "chunk";
-      readonly unit?: ChunkUnit;
-      readonly max_delay_ms?: number;
-      readonly tail?: boolean;
-      readonly locale?: string;
-      readonly grapheme_safe?: boolean;
-    };
+/** Has what is delivered come in pieces of `pad` bytes, one every `tick_ms`, whatever the text (SPEC 5.6). */
+export interface Shape {
+  /** 1024 (the default) to 65536. */
+  readonly pad?: number;
+  /** 10 to 10000; default 100. */
+  readonly tick_ms?: number;
+}
+
+interface AnyPolicy {
+  readonly grapheme_safe?: boolean;
+  readonly shape?: Shape;
+}
+
+export type PolicyObject = AnyPolicy &
+  (
+    | { readonly kind: "hold" }
+    | { readonly kind: "retract"; readonly max_tail?: number; readonly budget?: number }
+    | {
+        readonly kind: "chunk";
+        readonly unit?: ChunkUnit;
+        readonly max_delay_ms?: number;
+        readonly tail?: boolean;
+        readonly locale?: string;
+      }
+  );
 
 /** An object, a short form (`retract:0.05`, `chunk:sentence`) or the name of a profile. */
 export type Policy = PolicyObject | "hold" | "retract" | "chunk" | (string & {});

@@ -10,7 +10,7 @@ import { Player } from "./run/player.js";
 import { decodeRecording, PANES, type Recording } from "./run/recording.js";
 import { Stage } from "./run/stage.js";
 import { questionIn } from "./share/link.js";
-import { factsOf, figuresOf } from "./view/figures.js";
+import { factsOf, figuresOf, sourceOf } from "./view/figures.js";
 import { Levers } from "./view/levers.js";
 import { at, element, fill, seconds } from "./view/page.js";
 import { Pane } from "./view/pane.js";
@@ -61,7 +61,7 @@ class Playground {
   readonly #tokens = new TokenView(
     this.#panes,
     () => this.#stage.steps,
-    () => this.#recording?.question.drafter ?? "the server's",
+    () => this.#stage.readers.engine.open?.draft_model ?? this.#recording?.question.drafter ?? "the server's",
   );
   readonly #voice = new Voice();
   #health: Health = "loading";
@@ -182,6 +182,7 @@ class Playground {
     button.type = "button";
     button.addEventListener("click", () => {
       this.#caption("");
+      at("#play").focus({ preventScroll: true });
       this.#replay.play(1 / SLOWER);
     });
     this.#caption(`That took ${seconds(player.duration)}, too fast to see. `, button);
@@ -271,6 +272,8 @@ class Playground {
     this.#figuredAt = now;
     for (const pane of this.#panes) fill(at(".facts", pane.root), factsOf(this.#stage, pane.name));
     fill(at("#figures"), figuresOf(this.#stage));
+    const [source, words] = [at("#source"), sourceOf(this.#stage)];
+    if (source.textContent !== words) source.textContent = words;
   }
 
   /** All of the recording's, so that a moment can be picked that is still to come. */
@@ -300,6 +303,8 @@ class Playground {
     button.addEventListener("click", () => {
       at(".panes").classList.add("whole");
       button.remove();
+      // Where the keyboard goes on: at the text that was unfolded.
+      this.#panes[0]?.text.focus({ preventScroll: true });
     });
     return button;
   }
@@ -374,7 +379,9 @@ class Playground {
       return;
     }
     this.#isLocked = false;
-    at("#key-form").hidden = true;
+    const keys = at("#key-form");
+    if (keys.contains(document.activeElement)) this.#form.focus();
+    keys.hidden = true;
     // What failed for want of an engine can be asked again.
     if (this.#failure?.retryable) this.#tell(null);
     if (this.#killedAt === null) return;

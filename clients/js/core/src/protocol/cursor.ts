@@ -24,10 +24,7 @@ export function parseCursor(text: string): Cursor {
   const match = CURSOR.exec(text);
   const [epoch = NaN, part = NaN, offset = NaN] = match?.slice(1, 4).map(Number) ?? [];
   if (![epoch, part, offset].every(Number.isSafeInteger)) {
-    throw new RequestError(
-      "bad_cursor",
-      "a cursor is epoch.part.offset, in integers up to 2^53 - 1, and .finish or .error after the end",
-    );
+    throw new RequestError("bad_cursor", "a cursor is epoch.part.offset, then .finish or .error at the end");
   }
   return { epoch, part, offset, mark: (match?.[4] ?? null) as Mark | null };
 }

@@ -70,6 +70,10 @@ export interface Open extends Envelope {
   /** Null where none was sent, and where it is beyond 2^53 - 1. */
   readonly seed: number | null;
   readonly ref: string | null;
+  /** What the stream was given less of because the server was overloaded; an open set. Null: of nothing. */
+  readonly degraded: readonly string[] | null;
+  /** The model that tentative text comes from, where that is not `model`. */
+  readonly draft_model: string | null;
 }
 
 export interface Tentative extends Envelope {
@@ -124,6 +128,8 @@ export interface StreamError extends Envelope {
   readonly at: number;
   readonly param: string | null;
   readonly ref: string | null;
+  /** How long the server asks to be left alone. */
+  readonly retry_after_s: number | null;
 }
 
 export interface Heartbeat extends Envelope {
@@ -219,23 +225,25 @@ const FIELDS: { readonly [T in ServerEvent["type"]]: Own<Extract<ServerEvent, { 
     name: maybe(text),
     seed: maybe(seed),
     ref: maybe(text),
+    degraded: maybe(list(text)),
+    draft_model: maybe(text),
   },
-  tentative: { at: int, text, verified: maybe(int), confidence: maybe(float), tokens: maybe(tokens) },
+  tentative: { at: int, text, verified: maybe(int), confidence: maybe(float), tokens: maybe(list(record(TOKEN))) },
   commit: {
     at: int,
     text,
-    retract: maybe((raw, key) => read(object(raw[key], key), RETRACTION)),
+    retract: maybe(record(RETRACTION)),
     cut_short: truth,
-    tokens: maybe(tokens),
+    tokens: maybe(list(record(TOKEN))),
   },
   retract: RETRACTION,
   part: { part: int, kind: text, name: maybe(text) },
   finish: {
     at: int,
     reason: text,
-    usage: (raw, key) => read(object(raw[key], key), USAGE),
+    usage: record(USAGE),
     digest: text,
-    stats: (raw, key) => read(object(raw[key], key), STATS),
+    stats: record(STATS),
   },
   error: {
     code: text,
@@ -245,6 +253,7 @@ const FIELDS: { readonly [T in ServerEvent["type"]]: Own<Extract<ServerEvent, { 
     at: int,
     param: maybe(text),
     ref: maybe(text),
+    retry_after_s: maybe(float),
   },
   heartbeat: {},
 };
@@ -255,10 +264,16 @@ function read<T>(raw: Raw, fields: Fields<T>): T {
   return values as T;
 }
 
-function tokens(raw: Raw, key: string): Token[] {
-  const value = raw[key];
-  if (!Array.isArray(value)) throw wrong(key, "a list");
-  return value.map((item: unknown) => read(object(item, key), TOKEN));
+function record<T>(fields: Fields<T>): Read<T> {
+  return (raw, key) => read(object(raw[key], key), fields);
+}
+
+function list<T>(reader: Read<T>): Read<T[]> {
+  return (raw, key) => {
+    const value = raw[key];
+    if (!Array.isArray(value)) throw wrong(key, "a list");
+    return value.map((item: unknown) => reader({ [key]: item }, key));
+  };
 }
 
 /** An optional field: missing and null mean the same. */

@@ -39,14 +39,14 @@ export class ReceivedPart implements PartText {
   #tailLength = 0;
 
   constructor(
-    part: { readonly index: number; readonly kind: string; readonly name: string | null },
+    begun: { readonly part: number; readonly kind: string; readonly name: string | null },
     unit: OffsetUnit,
     /** `text` is committed up to `watermark`, or "" for a reader that did not keep it. */
     held: { readonly text: string; readonly watermark: number } = { text: "", watermark: 0 },
   ) {
-    this.index = part.index;
-    this.kind = part.kind;
-    this.name = part.name;
+    this.index = begun.part;
+    this.kind = begun.kind;
+    this.name = begun.name;
     this.#unit = unit;
     this.#committed = held.text;
     this.#watermark = held.watermark;
@@ -66,7 +66,7 @@ export class ReceivedPart implements PartText {
   }
 
   get verifiedTail(): string {
-    return this.#tail.slice(0, indexAt(this.#tail, this.#verified - this.#watermark, this.#unit));
+    return this.#tail.slice(0, this.#indexIn(this.#tail, this.#verified, "verified"));
   }
 
   append(event: Tentative): void {
@@ -141,12 +141,9 @@ export class ReceivedPart implements PartText {
   }
 
   #indexIn(tail: string, at: number, what: string): number {
-    try {
-      return indexAt(tail, at - this.#watermark, this.#unit);
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      throw new RemoteProtocolError(`${what} at ${at}: ${error.message}`);
-    }
+    const index = indexAt(tail, at - this.#watermark, this.#unit);
+    if (index === null) throw new RemoteProtocolError(`${what} at ${at}: no code point of the tail begins or ends there`);
+    return index;
   }
 
   #setTail(tail: string): void {

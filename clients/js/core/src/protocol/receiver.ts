@@ -40,6 +40,8 @@ export interface Failure {
   readonly retryable: boolean;
   /** The stream itself has failed. */
   readonly ended: boolean;
+  /** How long the server asks to be left alone, in milliseconds. */
+  readonly retryAfterMs: number | null;
 }
 
 /** What must hold for a finished stream: SHA-256 over `text` as UTF-8, in lower-case hex. */
@@ -249,10 +251,7 @@ export class Receiver {
       const erased = part.dropTail();
       return erased === "" ? null : changeOf({ erased });
     }
-    const { part: index, kind, name, at: watermark } = event;
-    this.#parts.push(
-      new ReceivedPart({ index, kind, name }, this.unit, { text: this.#held, watermark }),
-    );
+    this.#parts.push(new ReceivedPart(event, this.unit, { text: this.#held, watermark: event.at }));
     return null;
   }
 
@@ -288,8 +287,7 @@ export class Receiver {
     last.requireEmptyTail();
     requireAt(event.part, last.index + 1);
     last.complete = true;
-    const { part: index, kind, name } = event;
-    const part = new ReceivedPart({ index, kind, name }, this.unit);
+    const part = new ReceivedPart(event, this.unit);
     this.#parts.push(part);
     this.#moveCursor(part);
   }
@@ -305,15 +303,16 @@ export class Receiver {
 
   #end(event: StreamError): Change | null {
     if (this.#state === "open") requireAt(event.at, this.#lastPart().watermark);
-    return this.#fail(event);
+    const { code, message, retryable, ended, retry_after_s: seconds } = event;
+    return this.#fail({ code, message, retryable, ended, retryAfterMs: seconds && seconds * 1000 });
   }
 
   /** Committed text stands; the tail is gone, for a tail without a stream means nothing. */
-  #fail({ code, message, retryable, ended }: Failure): Change | null {
+  #fail(failure: Failure): Change | null {
     this.#state = "failed";
-    this.#failure = { code, message, retryable, ended };
+    this.#failure = failure;
     const erased = this.#parts.at(-1)?.dropTail() ?? "";
-    return erased === "" ? null : changeOf({ erased, cause: code });
+    return erased === "" ? null : changeOf({ erased, cause: failure.code });
   }
 
   /** The cursor follows the watermark. */

@@ -28,9 +28,9 @@ export function lengthIn(text: string, unit: OffsetUnit): number {
 /**
  * The string index (UTF-16) that lies `offset` units into `text`.
  *
- * Throws `RangeError` if `offset` is negative, beyond the end or inside a code point.
+ * Null if `offset` is negative, beyond the end or inside a code point.
  */
-export function indexAt(text: string, offset: number, unit: OffsetUnit): number {
+export function indexAt(text: string, offset: number, unit: OffsetUnit): number | null {
   let units = 0;
   let index = 0;
   for (const char of text) {
@@ -38,11 +38,7 @@ export function indexAt(text: string, offset: number, unit: OffsetUnit): number 
     units += width(char, unit);
     index += char.length;
   }
-  if (units !== offset) {
-    const where = units < offset ? "beyond the end" : "negative or inside a code point";
-    throw new RangeError(`offset ${offset} is ${where}`);
-  }
-  return index;
+  return units === offset ? index : null;
 }
 
 /** Width in `unit` of `char`, a string of one code point. */

@@ -132,10 +132,11 @@ export abstract class OneByOne implements Transport {
       }
       clearTimeout(this.#silence);
       this.#connection.abort();
-      if (!this.stream.ended(error)) return;
-      const ms = this.#isCut ? 0 : this.#backoff.next(error.retryAfterMs);
+      const why = this.stream.ended(error);
+      if (why === null) return;
+      const ms = this.#isCut ? 0 : this.#backoff.next(why.retryAfterMs);
       this.#isCut = false;
-      if (ms === null) this.stream.fail(error);
+      if (ms === null) this.stream.fail(why);
       else await wait(ms, (this.#connection = new AbortController()).signal);
     }
   }

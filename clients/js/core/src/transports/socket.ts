@@ -148,8 +148,9 @@ export class Connection {
       const make = this.#options.socket ?? ((to, protocols) => new WebSocket(to, protocols));
       socket = make(url.href, [PROTOCOL]);
     } catch (thrown) {
-      if (thrown instanceof WetinkError && !thrown.retryable) this.#giveUp(thrown);
-      else this.#retry(lost("no ticket, or no WebSocket", thrown));
+      const refused = thrown instanceof WetinkError ? thrown : null;
+      if (refused !== null && !refused.retryable) this.#giveUp(refused);
+      else this.#retry(lost("no ticket, or no WebSocket", thrown), refused?.retryAfterMs);
       return;
     }
     this.#socket = socket;
@@ -207,11 +208,11 @@ export class Connection {
     this.#retry(lost("the connection was lost"));
   }
 
-  #retry(error: WetinkError): void {
+  #retry(error: WetinkError, retryAfterMs: number | null = null): void {
     if (this.#state === "closed") return;
     this.#byRef.clear();
     for (const attached of this.#attached) attached.interrupted(error);
-    const ms = this.#backoff.next(null);
+    const ms = this.#backoff.next(retryAfterMs);
     if (ms === null || this.#attached.size === 0) {
       this.#giveUp(error);
       return;
@@ -289,8 +290,8 @@ class Attached implements Transport {
       return this.take(event);
     }
     if (event.type !== "error") return false;
-    const { code, message, retryable, ended, param: field } = event;
-    this.#ended(new WetinkError(code, message, { retryable, ended, field }));
+    const { code, message, retryable, ended, param: field, retry_after_s: seconds } = event;
+    this.#ended(new WetinkError(code, message, { retryable, ended, field, retryAfterMs: seconds && seconds * 1000 }));
     return false;
   }
 
@@ -361,10 +362,11 @@ class Attached implements Transport {
   /** The attachment is over, the connection is not. */
   #ended(error: WetinkError): void {
     this.#stage = "detached";
-    if (!this.stream.ended(error)) return;
-    const ms = this.#backoff.next(error.retryAfterMs);
+    const why = this.stream.ended(error);
+    if (why === null) return;
+    const ms = this.#backoff.next(why.retryAfterMs);
     if (ms === null) {
-      this.stream.fail(error);
+      this.stream.fail(why);
       return;
     }
     this.#stage = "resting";

@@ -22,6 +22,8 @@ describe("decodeEvent", () => {
       name: null,
       seed: null,
       ref: null,
+      degraded: null,
+      draft_model: null,
       t: null,
     });
     expect(decodeEvent('{"type":"commit","at":0,"text":"a"}')).toEqual({
@@ -86,8 +88,11 @@ describe("decodeEvent", () => {
       at: 0,
       param: "policy.unit",
       ref: "a",
+      retry_after_s: 2.5,
     };
     expect(decodeEvent(JSON.stringify(error))).toEqual(error);
+    const given = { ...open, degraded: ["shorter_drafts", "later"], draft_model: "small" };
+    expect(decodeEvent(JSON.stringify(given))).toMatchObject(given);
   });
 
   test.each([
@@ -109,6 +114,9 @@ describe("decodeEvent", () => {
     ['{"type":"tentative","at":0,"text":"","tokens":[{"id":1}]}', "a token without a length"],
     ['{"type":"part","part":1,"kind":null}', "null for what must be there"],
     ['{"type":"commit","at":0,"text":"a","retract":[]}', "a list for an object"],
+    [JSON.stringify({ ...open, degraded: "shorter_drafts" }), "a string for a list"],
+    [JSON.stringify({ ...open, degraded: [1] }), "a list of something else"],
+    ['{"type":"error","code":"x","message":"y","retryable":true,"at":0,"retry_after_s":"3"}', "words for seconds"],
     ['{"type":"error","code":"x","message":"y","retryable":0,"at":0}', "a number for a boolean"],
     ['{"type":"tentative","at":0,"text":"\\ud83d"}', "half a surrogate pair as an escape"],
     ['{"type":"tentative","at":0,"text":"\ud83d"}', "half a surrogate pair"],

@@ -71,7 +71,7 @@ class Reader {
     if (part === undefined) return;
     const { index, committed, verifiedTail } = part;
     const truth = this.#truth[index] ?? "";
-    const end = Math.max(committed.length, indexAt(truth, this.#sure, this.#unit));
+    const end = Math.max(committed.length, indexAt(truth, this.#sure, this.#unit) ?? Number.NaN);
     expect(verifiedTail).toBe(truth.slice(committed.length, end));
   }
 

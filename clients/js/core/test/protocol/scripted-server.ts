@@ -41,7 +41,7 @@ export class ScriptedServer {
     this.#tail = [];
     const { part, offset } = cursor === null ? { part: 0, offset: 0 } : parseCursor(cursor);
     const text = this.#text(part);
-    const held = Array.from(text.slice(0, indexAt(text, offset, this.#unit))).length;
+    const held = Array.from(text.slice(0, indexAt(text, offset, this.#unit) ?? Number.NaN)).length;
     const [end, verified, withheld] = [this.#part, this.#verified, this.#withheld];
     const open = {
       type: "open",

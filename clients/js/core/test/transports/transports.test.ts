@@ -8,6 +8,7 @@ import {
   connect,
   type Connection,
   type GenerationRequest,
+  type Policy,
   type Retry,
   type ServerEvent,
   type Socket,
@@ -97,6 +98,14 @@ describe.each(Object.entries(WAYS))("over %s", (_, open) => {
       usage: { prompt_tokens: 1 },
     });
     expect(reading.view).toMatchObject({ state: "finished", committed: MIXED_TEXT, tail: "" });
+  });
+
+  test("a reader whose deliveries are shaped gets the same text", async () => {
+    const policy: Policy = { kind: "retract", shape: { pad: 1024, tick_ms: 10 } };
+    const reading = way.start({ model: "mixed", prompt: "hi", policy });
+    const { text, events } = await fromEvents(reading);
+    expect(text).toBe(MIXED_TEXT);
+    expect(events[0]).toMatchObject({ type: "open", policy });
   });
 
   test("a reader whose request is refused is told the code, the message and the field", async () => {

@@ -1,9 +1,11 @@
 /** One reading of a run: the text as a reader holds it, and when each character was there. */
 
-import { Receiver, type ServerEvent } from "wetink/protocol";
+import { type Open, Receiver, type ServerEvent } from "wetink/protocol";
 
 export class Reader {
   receiver = new Receiver({ unit: "utf-16" });
+  /** The last one; null before the first. */
+  open: Open | null = null;
   /** For each character on show, when it appeared there; of what stays, when it appeared for good. */
   readonly shownAt: number[] = [];
   firstVisible: number | null = null;
@@ -29,7 +31,10 @@ export class Reader {
 
   /** The event as it was `t` milliseconds after the run began. */
   apply(t: number, event: ServerEvent): void {
-    if (event.type === "open") this.receiver.interrupted();
+    if (event.type === "open") {
+      this.receiver.interrupted();
+      this.open = event;
+    }
     const change = this.receiver.receive(event);
     if (change === null) return;
     if (change.erased !== "") {

@@ -19,14 +19,21 @@ export function figuresOf(stage: Stage): Fact[] {
   ];
 }
 
+/** Where guesses come from that another model than the one asked makes; "" where none does. */
+export function sourceOf(stage: Stage): string {
+  const { draft_model: drafts = null, model = "" } = stage.readers.engine.open ?? {};
+  return drafts === null ? "" : `The guesses come from another model, ${drafts}; ${model} checks them.`;
+}
+
 /** Of one pane. */
 export function factsOf(stage: Stage, name: PaneName): Fact[] {
   const reader = stage.readers[name];
-  if (reader.firstVisible === null) return [["first text", "–"]];
-  const facts: Fact[] = [];
+  const facts: Fact[] = [
+    ["first text", seconds(reader.firstVisible)],
+    ["first checked text", seconds(reader.firstCommitted)],
+  ];
+  if (reader.firstVisible === null) return facts;
   const ahead = name === "hold" ? 0 : lead(reader, stage.readers.hold);
-  // The first word is the model's own, there is no guess yet: retract has it when hold has it.
-  if (ahead < FELT_MS) facts.push(["first text", seconds(reader.firstVisible)]);
   if (Math.abs(ahead) >= FELT_MS) {
     facts.push([ahead > 0 ? "ahead of hold" : "behind hold", seconds(Math.abs(ahead))]);
   }

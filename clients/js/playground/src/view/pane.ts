@@ -1,6 +1,7 @@
 /**
  * Paints one reading: committed text is appended and never touched again, only the tail is replaced.
- * Each line of the text is a block of its own, so that a long answer is not laid out again at every word.
+ * Each line of the text is a block of its own, so that a long answer is not laid out again at every word; a long
+ * paragraph is several, parted where its rows are, for as long as text comes and the pane stays as wide as it is.
  *
  * What was on show and is taken back stands above its place for a moment, struck through, as a
  * corrector would: the line itself never moves. What came and went between two frames is not shown.
@@ -15,6 +16,8 @@ import { Fences } from "./fences.js";
 const ARRIVES = { hold: "comes", retract: "comes", chunk: "lit" } as const;
 /** A reader this close to the end wants to see what comes. */
 const NEAR_END_PX = 48;
+/** Of one block, in characters: more than a pane is high, so that its scroll bar, which makes it narrower, is there. */
+const BLOCK = 1500;
 
 interface Piece {
   readonly node: Text;
@@ -31,6 +34,8 @@ export class Pane {
   readonly #caret = element("span", "caret");
   /** The line that is being written: what is committed of it, then tail and caret. */
   #line = element("div", "line");
+  /** In characters, what is committed of it. */
+  #lineLength = 0;
   /** Committed text as it stands in the page, in order. */
   #pieces: Piece[] = [];
   readonly #starts = new WeakMap<Node, number>();
@@ -49,11 +54,18 @@ export class Pane {
     this.#caret.setAttribute("aria-hidden", "true");
     const shade = (): void => void this.root.classList.toggle("scrolled", this.text.scrollTop > 0);
     this.text.addEventListener("scroll", shade, { passive: true });
+    let { clientWidth: width } = this.text;
+    new ResizeObserver(() => {
+      // The rows are others now.
+      if (this.text.clientWidth !== width) this.#join();
+      width = this.text.clientWidth;
+    }).observe(this.text);
     this.reset();
   }
 
   reset(): void {
     this.text.replaceChildren();
+    this.text.classList.remove("joined");
     this.#pieces = [];
     this.#beginLine(false);
     this.#wet.textContent = "";
@@ -90,10 +102,12 @@ export class Pane {
       this.#wet.textContent = tail;
       this.#wet.classList.toggle("code", this.#fences.isInside);
       this.#tail = tail;
+      if (this.#lineLength > BLOCK) this.#partLine();
       if (gone !== "" && isInTail) this.#strike(gone, this.#caret);
       if (isAtEnd) this.text.scrollTop = this.text.scrollHeight;
     }
     this.#caret.hidden = !isLive;
+    if (!isLive) this.#join();
   }
 
   /** The character under a point of the window; null beside the text. */
@@ -129,6 +143,7 @@ export class Pane {
 
   #beginLine(isCode: boolean): void {
     this.#line = element("div", isCode ? "line listing" : "line");
+    this.#lineLength = 0;
     this.#line.append(this.#wet, this.#caret);
     this.text.append(this.#line);
   }
@@ -142,10 +157,41 @@ export class Pane {
         this.#starts.set(node, this.#length);
         this.#pieces.push({ node, start: this.#length });
         this.#length += line.length;
+        this.#lineLength += line.length;
         this.#line.insertBefore(piece, this.#wet);
         if (line.endsWith("\n")) this.#beginLine(run.isCode);
       }
     }
+  }
+
+  /** Goes on in a block of its own from the beginning of the last row, if that is in what came last. */
+  #partLine(): void {
+    const [last, previous] = [this.#pieces.at(-1), this.#pieces.at(-2)];
+    if (last === undefined || this.text.classList.contains("joined")) return;
+    let [{ node }, piece] = [last, last.node.parentElement as HTMLElement];
+    const offset = rowStart(node);
+    if (offset === 0) {
+      if (previous === undefined || !this.#line.contains(previous.node)) return;
+      // It may have begun before.
+      if (top(previous.node, previous.node.length - 1) === top(node, 0)) return;
+    }
+    if (offset > 0) {
+      node = node.splitText(offset);
+      piece = element("span", piece.className);
+      piece.append(node);
+      this.#starts.set(node, last.start + offset);
+      this.#pieces.push({ node, start: last.start + offset });
+    }
+    const before = this.#line;
+    this.#beginLine(before.classList.contains("listing"));
+    this.#lineLength = node.length;
+    this.#line.prepend(piece);
+    for (const each of [before, this.#line]) each.classList.add("part");
+  }
+
+  /** The parts of a paragraph flow as one again. */
+  #join(): void {
+    this.text.classList.add("joined");
   }
 
   #strike(gone: string, before: Node): void {
@@ -161,6 +207,22 @@ export class Pane {
     const over = ghost.offsetLeft + words.offsetWidth - (this.text.clientWidth - 8);
     if (over > 0) words.style.left = `${-Math.min(over, ghost.offsetLeft - 8)}px`;
   }
+}
+
+/** Where the last row begins that `node` stands in; 0: before it, or with it. */
+function rowStart(node: Text): number {
+  let start = node.length - 1;
+  const row = top(node, start);
+  while (start > 0 && top(node, start - 1) === row) start -= 1;
+  return start;
+}
+
+/** Of one character, in the window. */
+function top(node: Text, offset: number): number {
+  const range = document.createRange();
+  range.setStart(node, offset);
+  range.setEnd(node, offset + 1);
+  return range.getBoundingClientRect().top;
 }
 
 /** Where the word begins that `offset` is inside of: half a word struck out could not be read. */

@@ -5,6 +5,8 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 
 import { launch } from "../../../testing/browser.js";
 import { Gateway, type Trace } from "../../../testing/gateway.js";
+import { encodeRecording, type Recording } from "../../src/run/recording.js";
+import { RECORDING } from "../questions.js";
 
 const SENTENCES = ["The red fox jumps. ", "It <b>lands</b> & rests. "];
 const TEXT = SENTENCES.join("").repeat(2).trim();
@@ -29,6 +31,14 @@ function essay(): { trace: Trace; text: string } {
 }
 const ESSAY = essay();
 
+/** Several parts of one paragraph, where rows begin within what comes, and then with it. */
+function paragraph(): { trace: Trace; text: string } {
+  const words = Array.from({ length: 700 }, (_, n) => (n < 350 ? ` word${n}` : `word${n} `));
+  const steps = words.map((text) => ({ after_ms: 2, event: "verified", text, tokens: [{ id: 1, n: text.length }] }));
+  return { trace: [...steps, { event: "finished", reason: "stop" }], text: words.join("") };
+}
+const PARAGRAPH = paragraph();
+
 let gateway: Gateway;
 let browser: Browser;
 let page: Page;
@@ -37,7 +47,7 @@ let complaints: string[];
 
 beforeAll(async () => {
   [gateway, browser] = await Promise.all([
-    Gateway.start({ fox: fox(20), slow: fox(250), essay: ESSAY.trace }),
+    Gateway.start({ fox: fox(20), steady: fox(80), slow: fox(250), essay: ESSAY.trace, paragraph: PARAGRAPH.trace }),
     launch(),
   ]);
 });
@@ -72,7 +82,7 @@ async function run(): Promise<void> {
 }
 
 test("visitor sees one answer three ways, and its markup as text", async () => {
-  await open({ prompt: "What does the fox do?", model: "fox" });
+  await open({ prompt: "What does the fox do?", model: "steady" });
   const tentative = page.waitForFunction(
     () => document.querySelector("#pane-retract .wet")?.textContent?.includes("wrong"),
   );
@@ -85,6 +95,7 @@ test("visitor sees one answer three ways, and its markup as text", async () => {
   expect(lit.slice(0, 2)).toEqual(SENTENCES);
   expect(await page.locator("#pane-hold .ghost, #pane-chunk .ghost").count()).toBe(0);
   expect(await page.textContent("#pane-hold .facts")).toContain("taken backnothing");
+  expect(await page.textContent("#source")).toBe("");
   expect(complaints).toEqual([]);
 });
 
@@ -177,9 +188,27 @@ test("visitor is offered a run again that was too fast to see", async () => {
   );
 });
 
+async function play(recording: Recording): Promise<void> {
+  const buffer = Buffer.from(encodeRecording(recording));
+  await page.setInputFiles("#open-file", { name: "run.json", mimeType: "application/json", buffer });
+  await page.waitForSelector("#verdict:not([hidden])");
+}
+
+function facts(pane: string): Promise<string[]> {
+  return page.locator(`#pane-${pane} .facts div`).allTextContents();
+}
+
+test("visitor sees when each reader had the first text, and the first that was checked", async () => {
+  await open({ prompt: "?", model: "fox" });
+  await play(RECORDING);
+  expect((await facts("hold")).slice(0, 2)).toEqual(["first text0.40 s", "first checked text0.40 s"]);
+  expect((await facts("retract")).slice(0, 2)).toEqual(["first text0.10 s", "first checked text0.40 s"]);
+  expect((await facts("chunk")).slice(0, 2)).toEqual(["first text0.70 s", "first checked text0.70 s"]);
+});
+
 test("visitor learns of a word who wrote it, by pointer and by keyboard", async () => {
   await open({ prompt: "?", model: "fox" });
-  await run();
+  await play(RECORDING);
   const first = await page.locator("#pane-hold .line > span").first().boundingBox();
   await page.mouse.move((first?.x ?? 0) + 8, (first?.y ?? 0) + 10);
   await page.waitForSelector("#tip:not([hidden])");
@@ -225,10 +254,30 @@ test("a run is shared as a file and played by whoever opens it", async () => {
   expect(await page.inputValue("#prompt")).toBe("What does the fox do?");
 });
 
+test("visitor is told where guesses come from that another model makes", async () => {
+  await open({ prompt: "?", model: "fox" });
+  const entries = RECORDING.entries.map(({ event, ...rest }) => ({
+    ...rest,
+    event: event.type === "open" ? { ...event, model: "large", draft_model: "small" } : event,
+  }));
+  await play({ ...RECORDING, entries });
+  expect(await page.textContent("#source")).toBe("The guesses come from another model, small; large checks them.");
+  await page.focus("#pane-retract .text");
+  await page.keyboard.press("ArrowRight");
+  expect(await page.textContent("#tip")).toContain("Guessed by the drafter (small)");
+});
+
 test("page fits a phone without scrolling sideways, and hides what is no demonstration", async () => {
   await open({ prompt: "What does the fox do?", model: "fox" }, { viewport: { width: 390, height: 844 }, hasTouch: true });
   await run();
-  expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+  const width = (): Promise<number> => page.evaluate(() => document.documentElement.scrollWidth);
+  expect(await width()).toBe(390);
+  await page.click("#settings-button");
+  expect(await width()).toBe(390);
+  for (const pane of PANES) {
+    const list = page.locator(`#pane-${pane} .facts`);
+    expect(await list.evaluate((each) => each.scrollWidth - each.clientWidth)).toBe(0);
+  }
   const right = (await page.locator("#examples button").last().boundingBox()) ?? { x: 0, width: 1000 };
   expect(right.x + right.width).toBeLessThan(390);
   expect(await page.isHidden("#kill")).toBe(true);
@@ -263,8 +312,9 @@ test("visitor of a gateway with keys is asked for one, and reads with it", async
     await page.click("#key-form button");
     await page.waitForFunction(() => document.querySelector("#key-label")?.textContent?.startsWith("This key is not taken"));
     await page.fill("#key", own.key ?? "");
-    await page.click("#key-form button");
+    await page.keyboard.press("Enter");
     await page.waitForSelector("#key-form", { state: "hidden" });
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe("prompt");
     await page.fill("#prompt", "What does the fox do?");
     await run();
     for (const pane of PANES) expect(await textOf(pane)).toBe(TEXT);
@@ -306,9 +356,34 @@ test("visitor reads code in a fixed pitch, follows a long answer, and unfolds it
   const left = (): Promise<number> =>
     page.locator("#pane-hold .text").evaluate((text) => text.scrollHeight - text.clientHeight - text.scrollTop);
   expect(await left()).toBeLessThan(2);
-  await page.click("#verdict button");
+  await page.focus("#verdict button");
+  await page.keyboard.press("Enter");
+  expect(await page.evaluate(() => document.activeElement?.closest("article")?.id)).toBe("pane-hold");
   const hidden = await page.locator("#pane-hold .text").evaluate((text) => text.scrollHeight - text.clientHeight);
   expect(hidden).toBe(0);
+});
+
+test("a long paragraph is laid out in parts while it comes, and is one again at its end", async () => {
+  await open({ prompt: "?", model: "paragraph" });
+  await page.evaluate(() => {
+    let most = 0;
+    new MutationObserver(() => {
+      const parts = [...document.querySelectorAll<HTMLElement>("#pane-retract .text:not(.joined) .part")];
+      most = Math.max(most, parts.length);
+      Object.assign(window, { most, longest: Math.max(...parts.map((part) => part.textContent.length)) });
+    }).observe(document.querySelector("#pane-retract .text") as Element, { subtree: true, childList: true });
+  });
+  await run();
+  expect(await page.evaluate("most")).toBeGreaterThan(3);
+  expect(await page.evaluate("longest")).toBeLessThan(1700);
+  for (const pane of PANES) expect(await textOf(pane)).toBe(PARAGRAPH.text);
+  // The parts begin where rows do: with or without them, the text is as high.
+  const [joined, parted] = await page.locator("#pane-retract .text").evaluate((text) => {
+    const heights = [text.scrollHeight];
+    text.classList.remove("joined");
+    return [...heights, text.scrollHeight];
+  });
+  expect(joined).toBe(parted);
 });
 
 test("visitor who copies an answer gets its lines as they are", async () => {
