@@ -25,7 +25,7 @@ help:
 	@echo 'make bench-budget   retraction budgets, asked against measured; 8 minutes (ARGS="--quick")'
 	@echo 'make playground-shots   pictures of the page for docs/playground; make playground-frames: how smoothly it draws'
 	@echo 'make bench-overload  what clients feel of an overload, into docs/overload.svg; 2 minutes'
-	@echo 'make bench-upstreams  a draft ahead of a slow upstream: lead against erasure; 4 minutes (ARGS="--quick")'
+	@echo 'make bench-upstreams  a draft ahead of a slow upstream: lead against erasure; 2 minutes (ARGS="--quick")'
 	@echo 'make bench-gateway  what delivery costs, beside a bare Starlette and the LiteLLM proxy; 3 minutes (ARGS="--quick")'
 	@echo 'make bench-passing   passing another server on, beside a bare Starlette and the LiteLLM proxy; 2 minutes'
 	@echo 'make bench-gpu  all figures of a GPU in one JSON and one table (ARGS="--tiny" tries the program on a CPU)'

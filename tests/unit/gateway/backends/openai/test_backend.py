@@ -17,6 +17,7 @@ from protocol.errors import ErrorCode, RequestError
 from tests.unit.wetink.servers import canned
 from tests.upstreams.fake import Fault, Kind, fake_upstream, whole_text
 from tests.upstreams.reading import Reading, running, said
+from tests.upstreams.slowed import slowed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,26 @@ async def test_backend_learns_models_dialect_and_context() -> None:
         assert (model.id, model.context_length) == ("m", 1000)
         assert backend.upstreams()[0].dialect == "vllm"
         assert backend.ready
+
+
+async def test_backend_learns_models_whose_list_comes_in_pieces() -> None:
+    async with (
+        fake_upstream() as fake,
+        slowed(fake.url, first_s=0.0, piece_s=0.005, piece_bytes=32) as slow,
+        running(slow) as backend,
+    ):
+        assert [model.id for model in backend.models()] == ["m"]
+
+
+async def test_client_is_told_a_refusal_that_comes_in_pieces() -> None:
+    refusals = faults(Kind.ERROR_500)
+    async with (
+        fake_upstream(refusals) as fake,
+        slowed(fake.url, first_s=0.0, piece_s=0.005, piece_bytes=32) as slow,
+        running(slow, retries=0) as backend,
+    ):
+        refused = (await said(backend, 7)).refused
+    assert refused is not None and "a worker died" in refused.message
 
 
 async def test_backend_waits_for_an_upstream_that_comes_later() -> None:
