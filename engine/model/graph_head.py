@@ -74,7 +74,7 @@ class _Changes(NamedTuple):
         if self.penalties is not None:
             place = (self.lengths + number).unsqueeze(1)
             self.penalties.history.scatter_(1, place, tokens.unsqueeze(1))
-            self.penalties.completion.scatter_(1, place, torch.ones_like(place).bool())
+            self.penalties.completion.scatter_(1, place, torch.ones_like(place, dtype=torch.bool))
 
 
 class GraphHeadRunner:
