@@ -209,13 +209,14 @@ class GraphHeadRunner:
         vocab, device = self._head.target_vocab, self._head.device
         judged = [_judged(item) for item in items]
         penalties = bias = None
-        if any(item.sampler.penalised for item in items):
-            penalties = penalties_of(judged, rows, vocab, device, room=CHANCE_PLACES)
-        if any(len(item.sampler.biased) for item in items):
-            bias = bias_of(judged, rows, vocab, device)
-        if penalties is None and bias is None:
-            return None
-        lengths = (self._sent.device("place") + 1).narrow(0, 0, rows)
+        with torch.inference_mode():
+            if any(item.sampler.penalised for item in items):
+                penalties = penalties_of(judged, rows, vocab, device, room=CHANCE_PLACES)
+            if any(len(item.sampler.biased) for item in items):
+                bias = bias_of(judged, rows, vocab, device)
+            if penalties is None and bias is None:
+                return None
+            lengths = (self._sent.device("place") + 1).narrow(0, 0, rows)
         return _Changes(penalties, lengths, bias)
 
     def _slots(self, place: torch.Tensor, rows: int) -> torch.Tensor:

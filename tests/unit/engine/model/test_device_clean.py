@@ -180,7 +180,9 @@ def test_a_heads_drafts_are_sent_for_once_and_wait_for_nothing(faked: Faked, nam
 def test_a_heads_penalties_and_bias_travel_but_wait_for_nothing(faked: Faked) -> None:
     params: dict[str, Any] = {"repetition_penalty": 1.1, "logit_bias": {4: 1.0}}
     with torch.inference_mode(), Copies() as copies:
-        faked.head.launch([drafted(1, temperature=0.0, **params)], floor=0.1, usual=1.0)
+        # Two: what fake tensors know of single numbers they work out for real.
+        asked = [drafted(number, temperature=0.0, **params) for number in (1, 2)]
+        faked.head.launch(asked, floor=0.1, usual=1.0)
     assert {(come, to) for come, to, _ in copies.found} == {("cpu", "cuda")}
 
 
