@@ -138,6 +138,10 @@ class _Stopping:
 def main() -> int:
     options = _parser().parse_args()
     device = chosen_device(options.device, "torch")
+    if options.tiny:
+        # Tiny products are over before further threads are awake, and those wait for cores that
+        # others use.
+        torch.set_num_threads(1)
     run = Run(options, device)
     with tempfile.TemporaryDirectory(prefix="wetink-gpu-") as folder:
         for name in options.only:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from engine.drafters.acceptance import Acceptance, Calibration
 from engine.drafters.base import Proposal
-from engine.model.native_head import DraftItem
+from engine.model.draft_head import DraftItem
 from engine.scheduling.draft_length import DraftPlan, PlanOutcome, planned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.drafters.base import SequenceView
-    from engine.model.native_head import HeadRunner
+    from engine.model.draft_head import HeadDraft, HeadRunner
     from engine.sampling.sampler import Sampler
     from engine.scheduling.draft_length import Seconds
     from engine.scheduling.running_cost import RunningCost
@@ -138,7 +138,7 @@ class EagleDrafter:
         drafts = self._runner.draft(asked, floor=plan.floor, usual=self._acceptance.chance)
         took = time.perf_counter() - begun
         self._pending = _Pending(plan, len(items), took)
-        self._learn_cost([len(draft.tokens) for draft in drafts], took)
+        self._learn_cost(drafts, took)
         for n, calibration, draft in zip(numbers, calibrations, drafts, strict=True):
             proposals[n] = Proposal(draft.tokens, draft.confidence)
             self._last[items[n][0].stream] = (calibration, draft.probabilities)
@@ -211,14 +211,13 @@ class EagleDrafter:
             pending.plan, pending.accepted, pending.seconds + verifying
         )
 
-    def _learn_cost(self, lengths: list[int], seconds: float) -> None:
+    def _learn_cost(self, drafts: list[HeadDraft], seconds: float) -> None:
         """Compare what the last call took with what its passes were thought to."""
         if self._draft is None:
             return
-        passes = [sum(n >= length for n in lengths) for length in range(max(max(lengths), 1))]
-        expected = sum(self._draft(count) for count in passes)
-        share = self._draft(len(lengths)) / expected
-        self._draft.observe(len(lengths), seconds * share)
+        expected = sum(self._draft(count) for count in self._runner.passes(drafts))
+        share = self._draft(len(drafts)) / expected
+        self._draft.observe(len(drafts), seconds * share)
 
 
 def _warmth(sampler: Sampler) -> int:

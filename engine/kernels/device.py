@@ -39,9 +39,12 @@ class DeviceKernels(Protocol):
     tile_rows: int
     """Most rows of a tile."""
 
-    def attend(self, q: torch.Tensor, layer: torch.Tensor, tiles: Tiles) -> torch.Tensor:
+    def attend(
+        self, q: torch.Tensor, layer: torch.Tensor, tiles: Tiles, *, unseen: int = 0
+    ) -> torch.Tensor:
         """Attention of q [rows, heads * head_dim] over one layer of a KVCache; as q.
 
+        `unseen`: places at the start of every sequence that hold nothing and are not looked at.
         A row's bits depend on its own query and what it may look at, not on the other rows.
         """
         ...
@@ -65,7 +68,9 @@ class Reference:
         self._product = product
         self.tile_rows = tile_rows
 
-    def attend(self, q: torch.Tensor, layer: torch.Tensor, tiles: Tiles) -> torch.Tensor:
+    def attend(
+        self, q: torch.Tensor, layer: torch.Tensor, tiles: Tiles, *, unseen: int = 0
+    ) -> torch.Tensor:
         """Copies every tile's context; for tests and small models."""
         heads, kv_heads, size = self._shape.heads, self._shape.kv_heads, self._shape.head_dim
         groups, width, count = heads // kv_heads, self.tile_rows, len(tiles.first)
@@ -79,9 +84,11 @@ class Reference:
         queries = queries.permute(0, 2, 3, 1, 4).reshape(count, kv_heads, groups * width, size)
         tokens = torch.arange(k.shape[2], device=q.device)
         # A row that only fills up looks at one token: without any there is no weight to divide by.
-        visible = tiles.visible.index_select(0, pick).clamp(min=1).view(count, 1, width, 1)
+        visible = tiles.visible.index_select(0, pick).clamp(min=unseen + 1)
+        visible = visible.view(count, 1, width, 1)
         mask = torch.zeros((count, 1, width, len(tokens)), device=q.device)
-        mask = mask.masked_fill(tokens >= visible, float("-inf")).repeat(1, 1, groups, 1)
+        hidden = (tokens >= visible) | (tokens < unseen)
+        mask = mask.masked_fill(hidden, float("-inf")).repeat(1, 1, groups, 1)
         o = blockwise(queries, k, v, mask, self._product)
         flat = o.view(count, kv_heads, groups, width, size).permute(0, 3, 1, 2, 4)
         nowhere = q.shape[0]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.config import EngineConfig
     from engine.drafters.base import Drafter
     from engine.drafters.suffix import Shelves
-    from engine.model.native_head import HeadRunner
+    from engine.model.draft_head import HeadRunner
     from engine.model.runner import StepRunner
     from engine.sampling.grammars import Grammars
     from engine.sampling.sampler import Sampler

@@ -20,11 +20,12 @@ from engine.loading.blocks import load_blocks
 from engine.loading.checkpoint import DTYPES, Checkpoint, load_checkpoint, no_progress
 from engine.loading.drafting import Live, build_drafting
 from engine.loading.head import SHIPPED, load_head
-from engine.loading.runners import planned_blocks, runner_of
+from engine.loading.runners import head_runner_of, planned_blocks, runner_of, runs_heads
 from engine.model.llama import LlamaModel, ModelShape
-from engine.model.native import NativeModel, NativeRunner, weights_of
-from engine.model.native_head import HeadRunner, NativeHead
+from engine.model.native import NativeModel, weights_of
+from engine.model.native_head import NativeHead
 from engine.model.packed import Rotary
+from engine.model.torch_head import TorchHead
 from engine.planning.memory import check_weights, weight_bytes
 from engine.sampling.grammar import GrammarCompiler
 from engine.sampling.grammars import Grammars
@@ -108,7 +109,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
     if draft is not None:
         _check_shapes(target.model.shape, draft.model.shape, context)
     # The sentinel's blocks lie behind those that the block manager hands out.
-    runner = runner_of(target.model, num_blocks + SCRATCH_BLOCKS, config, context)
+    runner = runner_of(target.model, num_blocks + SCRATCH_BLOCKS, config, context, head)
     draft_runner = runner_of(draft.model, num_blocks, config, context) if draft else None
     progress("measuring step costs", None)
     verify_cost = runner.profile(num_blocks)
@@ -122,7 +123,7 @@ def load(config: EngineConfig, progress: Callable[[str, float | None], None]) ->
         special=special,
         num_blocks=num_blocks,
         verify_cost=verify_cost,
-        head=HeadRunner(runner, head) if isinstance(runner, NativeRunner) and head else None,
+        head=head_runner_of(runner, head, config, context) if head else None,
         draft=draft_runner,
     )
 
@@ -339,28 +340,35 @@ def _native_model(checkpoint: Checkpoint, config: EngineConfig, pool: Pool) -> N
 
 def _load_head(
     config: EngineConfig, target: _Loaded, progress: Callable[[str, float | None], None]
-) -> NativeHead | None:
+) -> NativeHead | TorchHead | None:
     """The draft head asked for, or the one that comes with Wetink; None without."""
     model, checkpoint = target.model, target.checkpoint
     asked = config.draft_head
     folder = SHIPPED.get(checkpoint.name) if asked is None else Path(asked).expanduser()
     if folder is None:
         return None
-    if not isinstance(model, NativeModel):
-        if asked is None:
+    if not runs_heads(model):
+        if asked is None and config.drafter not in ("head", "combined"):
             return None
-        raise EngineConfigError("a draft head needs the native kernels", "draft_head")
+        raise EngineConfigError(
+            f"{checkpoint.name} runs with torch on a CPU, where no draft head can: it needs the"
+            " native kernels or a GPU",
+            "drafter" if asked is None else "draft_head",
+        )
     progress(f"loading the draft head {folder.name}", None)
     head = load_head(folder, model.shape)
     shape = model_shape(head.config)._replace(vocab=len(head.tokens), context=model.shape.context)
+    rotary, ends = rotary_of(head.config), special_tokens(checkpoint, model.shape.vocab)
+    if isinstance(model, LlamaModel):
+        return TorchHead(model, head, shape, rotary, ends=ends)
     try:
         return NativeHead(
             model,
             head,
             shape,
-            rotary_of(head.config),
+            rotary,
             matrices="float32" if model.wide_cache else "int8",
-            ends=special_tokens(checkpoint, model.shape.vocab),
+            ends=ends,
         )
     except NoKernelsError as error:
         raise EngineConfigError(f"{head.name}: {error}", "draft_head") from error

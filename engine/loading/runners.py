@@ -10,10 +10,14 @@ import torch
 from engine.config import CPU_CACHE_MIB
 from engine.errors import EngineConfigError
 from engine.model.batch import Span
+from engine.model.draft_head import PROFILE_SEQUENCES
+from engine.model.graph_head import GraphHeadRunner
 from engine.model.graph_runner import GraphRunner, row_counts
 from engine.model.kv_cache import KVCache
 from engine.model.native import NativeModel, NativeRunner
+from engine.model.native_head import NativeHead, NativeHeadRunner
 from engine.model.runner import Runner
+from engine.model.torch_head import TorchHead
 from engine.planning.memory import MIB, DeviceMemory, cache_blocks
 
 if TYPE_CHECKING:
@@ -21,8 +25,8 @@ if TYPE_CHECKING:
 
     from engine.config import EngineConfig
     from engine.kernels.device import DeviceKernels
-    from engine.model.llama import LlamaModel
-    from engine.model.native_head import NativeHead
+    from engine.model.draft_head import HeadRunner
+    from engine.model.llama import LlamaModel, ModelShape
     from engine.model.runner import StepRunner
 
 log = logging.getLogger(__name__)
@@ -34,7 +38,7 @@ LEAST_ROWS = 128
 def planned_blocks(
     config: EngineConfig,
     models: Sequence[LlamaModel | NativeModel],
-    head: NativeHead | None,
+    head: NativeHead | TorchHead | None,
     context: int,
 ) -> int:
     """KV blocks for all models together: as configured, else what memory holds.
@@ -50,7 +54,8 @@ def planned_blocks(
     if isinstance(models[0], NativeModel) or models[0].device.type == "cpu":
         return _cpu_blocks(config, per_block)
     on_device = [model for model in models if not isinstance(model, NativeModel)]
-    memory = measured_memory(config, on_device, context)
+    on_it = head if isinstance(head, TorchHead) else None
+    memory = measured_memory(config, on_device, context, on_it)
     blocks = cache_blocks(
         memory,
         per_block,
@@ -86,16 +91,28 @@ def _cpu_blocks(config: EngineConfig, per_block: int) -> int:
 
 
 def measured_memory(
-    config: EngineConfig, models: Sequence[LlamaModel], context: int
+    config: EngineConfig,
+    models: Sequence[LlamaModel],
+    context: int,
+    head: TorchHead | None = None,
 ) -> DeviceMemory:
-    """Make each model's largest step over a cache of a few blocks, and see what it takes."""
+    """Make each model's largest step over a cache of a few blocks, and see what it takes. `head`:
+    the first model's.
+    """
     device = models[0].device
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    runners = [_on_device(model, 1, config, context) for model in models]
+    runners = [
+        _on_device(model, 1, config, context, None if number else head)
+        for number, model in enumerate(models)
+    ]
+    drafting = None if head is None else _drafting(runners[0], head, config, context)
     standing = torch.cuda.memory_allocated(device) - before
     rows = min(config.max_step_tokens, context)
     largest = Span([0] * rows, 0, [0] * -(-rows // config.block_size), 0)
+    if drafting is not None:
+        drafting.profile(1)
+        drafting = None
     while runners:
         runners.pop().run([largest])
         torch.cuda.synchronize(device)
@@ -106,15 +123,27 @@ def measured_memory(
     return DeviceMemory(str(device), total, free, step=peak, graphs=peak - standing)
 
 
+def runs_heads(model: LlamaModel | NativeModel) -> bool:
+    """Whether a draft head can run beside it."""
+    return isinstance(model, NativeModel) or model.device.type != "cpu"
+
+
 def runner_of(
-    model: LlamaModel | NativeModel, num_blocks: int, config: EngineConfig, context: int
+    model: LlamaModel | NativeModel,
+    num_blocks: int,
+    config: EngineConfig,
+    context: int,
+    head: NativeHead | TorchHead | None = None,
 ) -> StepRunner:
-    """Over a cache of `num_blocks`; sequences have at most `context` tokens."""
+    """Over a cache of `num_blocks`; sequences have at most `context` tokens. `head` is to draft
+    beside it: see `head_runner_of`.
+    """
     if isinstance(model, NativeModel):
         return NativeRunner(model, num_blocks=num_blocks, block_size=config.block_size)
     if model.device.type == "cpu":
         return Runner(model, _cache(model, num_blocks, config.block_size))
-    runner = _on_device(model, num_blocks, config, context)
+    on_it = head if isinstance(head, TorchHead) else None
+    runner = _on_device(model, num_blocks, config, context, on_it)
     runner.record()
     free, total = torch.cuda.mem_get_info(model.device)
     log.info(
@@ -127,11 +156,38 @@ def runner_of(
     return runner
 
 
+def head_runner_of(
+    runner: StepRunner, head: NativeHead | TorchHead, config: EngineConfig, context: int
+) -> HeadRunner:
+    """Beside the runner that `runner_of` made for the head, before its first step."""
+    if isinstance(head, NativeHead):
+        assert isinstance(runner, NativeRunner)
+        return NativeHeadRunner(runner, head)
+    assert isinstance(runner, GraphRunner)
+    drafting = _drafting(runner, head, config, context)
+    drafting.record()
+    return drafting
+
+
+def _drafting(
+    runner: GraphRunner, head: TorchHead, config: EngineConfig, context: int
+) -> GraphHeadRunner:
+    sequences = max(config.max_sequences, PROFILE_SEQUENCES[-1])
+    rows = row_counts(sequences, None)[-1]
+    kernels = _triton(head.shape, config.block_size, context, rows, head.device)
+    return GraphHeadRunner(runner, kernels, most_sequences=sequences, context=context)
+
+
 def _on_device(
-    model: LlamaModel, num_blocks: int, config: EngineConfig, context: int
+    model: LlamaModel,
+    num_blocks: int,
+    config: EngineConfig,
+    context: int,
+    head: TorchHead | None,
 ) -> GraphRunner:
     most_rows = max(config.max_step_tokens, LEAST_ROWS)
-    kernels = _triton(model, config.block_size, context, most_rows)
+    rows = row_counts(most_rows, model.row_sizes)[-1]
+    kernels = _triton(model.shape, config.block_size, context, rows, model.device)
     return GraphRunner(
         model,
         _cache(model, num_blocks + 1, config.block_size),
@@ -139,34 +195,30 @@ def _on_device(
         most_rows=most_rows,
         most_sequences=config.max_sequences,
         context=context,
+        head=head,
     )
 
 
-def _triton(model: LlamaModel, block_size: int, context: int, most_rows: int) -> DeviceKernels:
-    """Raises EngineConfigError where Triton is missing or cannot serve this model."""
+def _triton(
+    shape: ModelShape, block_size: int, context: int, most_rows: int, device: torch.device
+) -> DeviceKernels:
+    """`most_rows`: of a step once it is filled up. Raises EngineConfigError where Triton is missing
+    or cannot serve this shape.
+    """
     try:
         from engine.kernels.cuda.kernels import TritonKernels
 
         return TritonKernels(
-            model.shape,
-            block_size=block_size,
-            context=context,
-            most_rows=_row_capacity(model, most_rows),
-            device=model.device,
+            shape, block_size=block_size, context=context, most_rows=most_rows, device=device
         )
     except ImportError as error:
         raise EngineConfigError(
-            f"device {str(model.device)!r} needs Triton, which comes with CUDA builds of PyTorch:"
+            f"device {str(device)!r} needs Triton, which comes with CUDA builds of PyTorch:"
             f" {error}",
             "device",
         ) from error
     except ValueError as error:
         raise EngineConfigError(str(error), "model") from error
-
-
-def _row_capacity(model: LlamaModel, most_rows: int) -> int:
-    """Rows of the largest step once it is filled up."""
-    return row_counts(most_rows, model.row_sizes)[-1]
 
 
 def _cache(model: LlamaModel, num_blocks: int, block_size: int) -> KVCache:

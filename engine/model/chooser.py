@@ -6,18 +6,25 @@ whose sizes differ from step to step, are sent and applied beside what is record
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from engine.model.asking import (
+    KINDS,
+    ask,
+    ask_nothing,
+    bias_of,
+    fields,
+    kind_of,
+    penalties_of,
+    to_device,
+)
 from engine.model.step_buffers import Twins
 from engine.sampling.choosing import (
-    NO_TOP_P,
     Asked,
     Kind,
-    Penalties,
     agreed,
     biased,
     choose,
@@ -34,8 +41,6 @@ if TYPE_CHECKING:
     from engine.model.graphs import Graphs
     from engine.sampling.sampler import Judged
 
-KINDS = (Kind(False, False), Kind(True, False), Kind(True, True))
-"""What steps ask for most: recorded, all else is called."""
 BEHIND_DRAFT = -1
 
 
@@ -59,13 +64,7 @@ class Chooser:
         row, device = (self._rows,), logits.device
         self._asked = Twins(
             {
-                "seed": (np.int64, row),
-                "position": (np.int64, row),
-                "temperature": (np.float32, row),
-                "greedy": (np.bool_, row),
-                "top_k": (np.int64, row),
-                "top_p": (np.float64, row),
-                "least": (np.float32, row),
+                **fields(self._rows),
                 "follows": (np.int64, row),
                 "first": (np.int64, row),
             },
@@ -90,15 +89,7 @@ class Chooser:
         rows = next(size for size in self._sizes if size >= count)
         self._fill(items, rows)
         samplers = [item.sampler for item in items]
-        params = [sampler.params for sampler in samplers]
-        kind = Kind(
-            noisy=not all(sampler.greedy for sampler in samplers),
-            restricted=any(
-                p.top_k or p.min_p or (p.top_p is not None and p.top_p < 1.0) for p in params
-            ),
-        )
-        kind = kind._replace(restricted=kind.restricted and kind.noisy)
-        way = _Way(rows, kind, any(sampler.wants_logprobs for sampler in samplers))
+        way = _Way(rows, kind_of(samplers), any(s.wants_logprobs for s in samplers))
         changed = self._change(items, rows)
         if changed is None:
             self._graphs.run(way, lambda: self._choose(way, None))
@@ -133,27 +124,15 @@ class Chooser:
 
     def _fill(self, items: Sequence[Judged], rows: int) -> None:
         host = {name: self._asked.host(name) for name in self._asked.names}
-        host["temperature"][:rows] = 1.0
-        host["greedy"][:rows] = True
-        for name, neutral in (("seed", 0), ("position", 0), ("top_k", self._vocab)):
-            host[name][:rows] = neutral
-        host["top_p"][:rows], host["least"][:rows] = NO_TOP_P, -math.inf
+        ask_nothing(host, rows, self._vocab)
         host["follows"][:rows] = BEHIND_DRAFT
         host["first"][:rows] = np.arange(rows)
         at = 0
         for item in items:
-            sampler, params, end = item.sampler, item.sampler.params, at + len(item.draft) + 1
-            position = len(item.tokens) - item.prompt_length
-            host["seed"][at:end] = sampler.seed
-            host["position"][at:end] = np.arange(position, position + end - at)
-            host["greedy"][at:end] = sampler.greedy
+            end = at + len(item.draft) + 1
+            ask(host, at, end, item, self._vocab)
             host["follows"][at : end - 1] = item.draft
             host["first"][at:end] = at
-            if not sampler.greedy:
-                host["temperature"][at:end] = sampler.temperature
-                host["top_k"][at:end] = min(params.top_k or self._vocab, self._vocab)
-                host["top_p"][at:end] = NO_TOP_P if params.top_p is None else params.top_p
-                host["least"][at:end] = math.log(params.min_p) if params.min_p else -math.inf
             at = end
         self._asked.send()
 
@@ -182,18 +161,16 @@ class Chooser:
         bias = any(len(sampler.biased) for sampler in samplers)
         if not (masks or penalties or bias):
             return None
+        device = self._logits.device
         with torch.inference_mode():
             x = self._logits.narrow(0, 0, rows).float()
             if masks:
                 x = masked(x, self._masks(items, rows))
             if penalties:
-                x = penalised(x, self._penalties(items, rows))
+                x = penalised(x, penalties_of(items, rows, self._vocab, device))
             if bias:
-                x = biased(x, *self._bias(items, rows))
+                x = biased(x, *bias_of(items, rows, self._vocab, device))
         return x
-
-    def _to_device(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self._logits.device, non_blocking=True)
 
     def _masks(self, items: Sequence[Judged], rows: int) -> torch.Tensor:
         words = np.full((rows, -(-self._vocab // 32)), -1, np.int32)
@@ -203,37 +180,4 @@ class Chooser:
             if item.masks is not None:
                 words[at:end] = item.masks.view(np.int32)
             at = end
-        return self._to_device(words)
-
-    def _penalties(self, items: Sequence[Judged], rows: int) -> Penalties:
-        longest = max(len(item.tokens) + len(item.draft) for item in items)
-        history = np.full((rows, longest), self._vocab, np.int64)
-        completion = np.zeros((rows, longest), np.bool_)
-        repetition = np.ones(rows, np.float32)
-        further = np.zeros((2, rows), np.float64)
-        at = 0
-        for item in items:
-            params = item.sampler.params
-            for row in range(len(item.draft) + 1):
-                before = len(item.tokens) + row
-                if item.sampler.penalised:
-                    history[at, :before] = item.tokens + item.draft[:row]
-                    completion[at, item.prompt_length : before] = True
-                    repetition[at] = params.repetition_penalty
-                    further[:, at] = params.presence_penalty, params.frequency_penalty
-                at += 1
-        return Penalties(
-            *(self._to_device(each) for each in (history, completion, repetition, *further))
-        )
-
-    def _bias(self, items: Sequence[Judged], rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        most = max(len(item.sampler.biased) for item in items)
-        tokens = np.full((rows, most), self._vocab, np.int64)
-        values = np.zeros((rows, most), np.float32)
-        at = 0
-        for item in items:
-            end, biases = at + len(item.draft) + 1, len(item.sampler.biased)
-            tokens[at:end, :biases] = item.sampler.biased
-            values[at:end, :biases] = item.sampler.bias
-            at = end
-        return self._to_device(tokens), self._to_device(values)
+        return to_device(words, self._logits.device)

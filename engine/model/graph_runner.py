@@ -15,6 +15,7 @@ from engine.model.chooser import Chooser
 from engine.model.graphs import Graphs
 from engine.model.runner import profiled
 from engine.model.step_buffers import Shape, StepBuffers
+from engine.model.torch_head import HeadCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from engine.model.batch import Span
     from engine.model.kv_cache import KVCache
     from engine.model.llama import LlamaModel
+    from engine.model.torch_head import TorchHead
     from engine.sampling.sampler import Judged, Verdict
     from engine.scheduling.draft_length import StepCost
 
@@ -60,14 +62,22 @@ class GraphRunner:
         most_rows: int,
         most_sequences: int,
         context: int,
+        head: TorchHead | None = None,
     ) -> None:
         """`cache`: its last block is nobody's; rows that only fill up write there. `most_rows` and
-        `most_sequences` of a step; `context`: most tokens of a sequence.
+        `most_sequences` of a step; `context`: most tokens of a sequence. `head`: a draft head,
+        whose keys and values every step writes too.
         """
         self.model = model
         self.broken: frozenset[int] = frozenset()
         """Spans whose values were no numbers; here that shows in logits alone."""
         self._cache, self._kernels = cache, kernels
+        self.head_cache: HeadCache | None = None
+        """What a `GraphHeadRunner` drafts from; None without a head."""
+        if head is not None:
+            self.head_cache = HeadCache(
+                head, num_blocks=cache.num_blocks, block_size=cache.block_size
+            )
         self._counts = row_counts(most_rows, model.row_sizes)
         rows, device = self._counts[-1], model.device
         self._buffers = StepBuffers(
@@ -75,19 +85,21 @@ class GraphRunner:
             most_sequences=max(most_sequences, LEAST_SEQUENCES),
             most_blocks=-(-context // cache.block_size),
             spare_slot=(cache.num_blocks - 1) * cache.block_size,
+            nothing_slot=cache.num_blocks * cache.block_size,
             block_size=cache.block_size,
             tile_rows=kernels.tile_rows,
             device=device,
         )
         self._logits = torch.zeros((rows, model.shape.vocab), dtype=model.dtype, device=device)
-        self._graphs = Graphs(device)
-        self._chooser = Chooser(self._logits, kernels, self._graphs, self._counts)
+        self.graphs = Graphs(device)
+        """Everything that is recorded over this cache."""
+        self._chooser = Chooser(self._logits, kernels, self.graphs, self._counts)
         self._marks = _Marks(device)
 
     @property
     def recorded(self) -> int:
         """How many steps and choices of tokens are replays."""
-        return len(self._graphs)
+        return len(self.graphs)
 
     def record(self) -> None:
         """Every usual step; takes seconds. What is not recorded runs too, launch by launch."""
@@ -95,7 +107,7 @@ class GraphRunner:
             for wanted in {rows, min(rows, FEW_WANTED)}:
                 shape = Shape(rows, wanted)
                 self._buffers.fill([], shape)
-                self._graphs.record(shape, lambda shape=shape: self._forward(shape))
+                self.graphs.record(shape, lambda shape=shape: self._forward(shape))
         self._chooser.record()
 
     def run(self, spans: Sequence[Span]) -> torch.Tensor:
@@ -107,7 +119,7 @@ class GraphRunner:
         wanted = sum(len(span.tokens) - span.logits_from for span in spans)
         shape = self._shape(rows, wanted)
         self._buffers.fill(spans, shape)
-        self._graphs.run(shape, lambda: self._forward(shape))
+        self.graphs.run(shape, lambda: self._forward(shape))
         self._marks.computed()
         return self._logits.narrow(0, 0, wanted)
 
@@ -143,7 +155,7 @@ class GraphRunner:
         )
 
     def close(self) -> None:
-        self._graphs.clear()
+        self.graphs.clear()
 
     def _run_to_the_end(self, spans: list[Span]) -> None:
         self.run(spans)
@@ -164,13 +176,15 @@ class GraphRunner:
         def attend(q: torch.Tensor, layer: int) -> torch.Tensor:
             return self._kernels.attend(q, cache.layers[layer], tiles)
 
-        x = self.model.hidden(
-            buffers.rows("tokens", shape),
-            buffers.rows("positions", shape),
-            buffers.rows("slots", shape),
-            cache,
-            attend,
+        head = self.head_cache
+        tokens, positions, slots = (
+            buffers.rows(name, shape) for name in ("tokens", "positions", "slots")
         )
+        x = self.model.hidden(
+            tokens, positions, slots, cache, attend, head.take if head is not None else None
+        )
+        if head is not None:
+            head.follow(tokens, positions, slots, buffers.rows("before", shape))
         logits = self.model.logits(x.index_select(0, buffers.rows("wanted", shape)))
         self._logits.narrow(0, 0, shape.wanted).copy_(logits)
 

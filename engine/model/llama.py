@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Attend: TypeAlias = Callable[[torch.Tensor, int], torch.Tensor]
     """(q [rows, heads * head_dim], layer) -> as q, over keys and values already written."""
+    Take: TypeAlias = Callable[[int, torch.Tensor], None]
 
 
 class ModelShape(NamedTuple):
@@ -77,7 +78,7 @@ class LlamaModel:
         self.device = self.embedding.device
         self._rope = [
             table.to(self.device)
-            for table in _rope_table(shape.context, inverse_frequencies, rope_scale, self.dtype)
+            for table in rope_table(shape.context, inverse_frequencies, rope_scale, self.dtype)
         ]
         self._layers = [
             _Layer(shape, tensors, f"model.layers.{i}.", self.device) for i in range(shape.layers)
@@ -130,18 +131,26 @@ class LlamaModel:
         slots: torch.Tensor,  # [rows] int64
         cache: KVCache,
         attend: Attend,
+        take: Take | None = None,
     ) -> torch.Tensor:
         """The last layer's output [rows, hidden]. Mutates `cache` at `slots`.
+
+        `take` is shown the rows [rows, hidden] as they enter each layer, by its number, and as they
+        leave the last one, by the number of layers.
 
         Nothing here waits for a device or depends on values, so that it can be recorded as a graph.
         """
         x = F.embedding(tokens, self.embedding)
         cos, sin = (table.index_select(0, positions) for table in self._rope)
         for number, layer in enumerate(self._layers):
+            if take is not None:
+                take(number, x)
             qkv = self._by_rows(layer.before, x, cos, sin)
             q, kv = qkv.split((layer.q_size, qkv.shape[1] - layer.q_size), 1)
             cache.write(number, slots, kv)
             x = self._by_rows(layer.after, x, attend(q, number))
+        if take is not None:
+            take(len(self._layers), x)
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
@@ -258,7 +267,7 @@ def rotate(qk: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
     qk.mul_(cos).add_(turned)
 
 
-def _rope_table(
+def rope_table(
     context: int, inverse_frequencies: torch.Tensor, scale: float, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """cos and sin [context, 1, head_dim] for every position, computed in float32."""

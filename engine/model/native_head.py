@@ -6,14 +6,11 @@ the next tokens of any number of sequences in one call. Nothing is kept per sequ
 
 from __future__ import annotations
 
-import math
-import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.kernels.library import (
-    CHANCE_LEVELS,
     CHANCE_PLACES,
     DRAFTING,
     JUDGEMENT,
@@ -23,28 +20,22 @@ from engine.kernels.library import (
 )
 from engine.loading.head import EMBEDDING
 from engine.loading.weights import of_tensor
+from engine.model.draft_head import PROFILE_LENGTH, HeadDraft, Profiled, profiled_drafts
 from engine.model.native import request_of, weights_of
 from engine.model.packed import PackedModel
-from engine.model.runner import PROFILE_CONTEXT, PROFILE_ROUNDS
-from engine.sampling.params import SamplingParams
-from engine.sampling.sampler import Sampler
-from engine.scheduling.draft_length import StepCost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from engine.loading.head import DraftHead
     from engine.loading.weights import WeightType
+    from engine.model.draft_head import DraftItem
     from engine.model.llama import ModelShape
     from engine.model.native import NativeModel, NativeRunner
     from engine.model.packed import Rotary
+    from engine.scheduling.draft_length import StepCost
 
 LAYER = "midlayer."
-PROFILE_SEQUENCES = (1, 2, 4, 8, 16, 32)
-PROFILE_LENGTH = 4
-"""Tokens of a profiled draft."""
 
 
 class NativeHead(PackedModel):
@@ -114,29 +105,7 @@ class NativeHead(PackedModel):
         return numbers * (4 if self.wide_cache else 2)
 
 
-class DraftItem(NamedTuple):
-    """A sequence to draft for: all its tokens but the last are computed, and there are two or more.
-
-    `block_table` reaches `limit` tokens behind the last. `chances` float32 [16, 16]: see
-    `Calibration` in drafters/eagle.py.
-    """
-
-    sampler: Sampler
-    tokens: list[int]
-    prompt_length: int
-    block_table: list[int]
-    limit: int
-    chances: NDArray[np.float32]
-
-
-class HeadDraft(NamedTuple):
-    tokens: list[int]
-    probabilities: list[float]
-    """Of each token by the head's own logits, before temperature and penalties."""
-    confidence: list[float]
-
-
-class HeadRunner:
+class NativeHeadRunner:
     """Drafts with a head over the cache of its target's runner, which owns the head's."""
 
     def __init__(self, runner: NativeRunner, head: NativeHead) -> None:
@@ -190,25 +159,19 @@ class HeadRunner:
             drafts.append(HeadDraft(tokens[first:end].tolist(), probabilities, confidence))
         return drafts
 
+    def passes(self, drafts: Sequence[HeadDraft]) -> list[int]:
+        """A pass computes only those whose drafts go on."""
+        lengths = [len(draft.tokens) for draft in drafts]
+        return [sum(n >= length for n in lengths) for length in range(max(*lengths, 1))]
+
     def profile(self, num_blocks: int) -> StepCost:
         """Seconds per drafted token by sequences drafted for at once. Overwrites the cache."""
-        size = self._runner.block_size
-        table = list(range(min(num_blocks, -(-PROFILE_CONTEXT // size))))
-        return _profiled(self, table, min(len(table) * size, self.head.shape.context))
 
+        def made(drafts: list[HeadDraft]) -> int:
+            # A draft may end early; the first pass, which finds that out, is made anyway.
+            return min(max(len(draft.tokens) for draft in drafts) + 1, PROFILE_LENGTH)
 
-def _profiled(runner: HeadRunner, table: list[int], end: int) -> StepCost:
-    sampler = Sampler(SamplingParams(temperature=0.0), 0, runner.head.target_vocab)
-    sure = np.ones((CHANCE_PLACES, CHANCE_LEVELS), np.float32)
-    item = DraftItem(sampler, [0] * (end - PROFILE_LENGTH), 1, table, PROFILE_LENGTH, sure)
-    fastest = dict.fromkeys(PROFILE_SEQUENCES, math.inf)
-    for number in range(PROFILE_ROUNDS + 1):
-        for count in PROFILE_SEQUENCES:
-            begin = time.perf_counter()
-            drafts = runner.draft([item] * count, floor=0.0, usual=1.0)
-            seconds = time.perf_counter() - begin
-            if number:
-                # A draft may end early; the first pass, which finds that out, is made anyway.
-                passes = min(max(len(draft.tokens) for draft in drafts) + 1, PROFILE_LENGTH)
-                fastest[count] = min(fastest[count], seconds / passes)
-    return StepCost(list(fastest.items()))
+        head = Profiled(self.head.target_vocab, self.head.shape.context, self._runner.block_size)
+        return profiled_drafts(
+            lambda items: self.draft(items, floor=0.0, usual=1.0), made, head, num_blocks
+        )

@@ -108,11 +108,15 @@ class StepBuffers:
         most_sequences: int,
         most_blocks: int,
         spare_slot: int,
+        nothing_slot: int,
         block_size: int,
         tile_rows: int,
         device: torch.device,
     ) -> None:
-        """`most_blocks`: per sequence. `spare_slot`: where rows that only fill up write."""
+        """`most_blocks`: per sequence. `spare_slot`: where rows that only fill up write.
+        `nothing_slot`: what is said to lie before a text's first token.
+        """
+        self._nothing_slot = nothing_slot
         self.most_rows, self.most_sequences = most_rows, most_sequences
         self._spare_slot, self._block_size, self._tile_rows = spare_slot, block_size, tile_rows
         row, wide = (most_rows,), np.int64
@@ -121,6 +125,7 @@ class StepBuffers:
                 "tokens": (wide, row),
                 "positions": (wide, row),
                 "slots": (wide, row),
+                "before": (wide, row),
                 "wanted": (wide, row),
                 "first": (np.int32, row),
                 "count": (np.int32, row),
@@ -137,6 +142,7 @@ class StepBuffers:
         for name in ("tokens", "positions", "wanted", "first", "count", "table", "visible"):
             host[name][: shape.rows] = 0
         host["slots"][: shape.rows] = self._spare_slot
+        host["before"][: shape.rows] = self._nothing_slot
         size, at, wanted, tile = self._block_size, 0, 0, 0
         for number, span in enumerate(spans):
             count, end = len(span.tokens), len(span.tokens) + at
@@ -146,7 +152,12 @@ class StepBuffers:
             host["tokens"][at:end] = span.tokens
             host["positions"][at:end] = where
             host["visible"][at:end] = where + 1
-            host["slots"][at:end] = table[where // size] * size + where % size
+            slots = table[where // size] * size + where % size
+            host["slots"][at:end] = slots
+            host["before"][at + 1 : end] = slots[:-1]
+            if span.start:
+                last = span.start - 1
+                host["before"][at] = span.block_table[last // size] * size + last % size
             logits = count - span.logits_from
             host["wanted"][wanted : wanted + logits] = np.arange(at + span.logits_from, end)
             starts = np.arange(at, end, self._tile_rows)
@@ -158,7 +169,7 @@ class StepBuffers:
         self._twins.send(len(spans))
 
     def rows(self, name: str, shape: Shape) -> torch.Tensor:
-        """tokens, positions or slots [shape.rows], wanted [shape.wanted]; on the device."""
+        """tokens, positions, slots or before [shape.rows], wanted [shape.wanted]; on the device."""
         count = shape.wanted if name == "wanted" else shape.rows
         return self._twins.device(name).narrow(0, 0, count)
 

@@ -14,8 +14,9 @@ from engine.loading.blocks import load_blocks
 from engine.loading.head import load_head
 from engine.loading.parts import model_shape, rotary_of
 from engine.model.batch import Span
+from engine.model.draft_head import DraftItem
 from engine.model.native import NativeModel, NativeRunner, weights_of
-from engine.model.native_head import DraftItem, HeadRunner, NativeHead
+from engine.model.native_head import NativeHead, NativeHeadRunner
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import Sampler
 from engine.training.evaluation import DRAFT_LENGTH, Tally, walk
@@ -60,7 +61,7 @@ class ServedHead:
         blocks = -(-(longest + DRAFT_LENGTH) // BLOCK)
         self._table = list(range(blocks))
         self._runner = NativeRunner(self._target, num_blocks=blocks, block_size=BLOCK)
-        self._head = HeadRunner(self._runner, head)
+        self._head = NativeHeadRunner(self._runner, head)
         self._sure = np.ones((CHANCE_PLACES, CHANCE_LEVELS), np.float32)
 
     @property

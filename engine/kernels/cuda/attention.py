@@ -40,6 +40,7 @@ def attend_pieces(
     TILE: tl.constexpr,  # query rows times query heads of a tile
     KEYS: tl.constexpr,  # tokens per product
     SPLIT: tl.constexpr,  # tokens per piece, a multiple of KEYS
+    UNSEEN: tl.constexpr,  # tokens at the start that no row looks at
     LANES: tl.constexpr,  # programs that share a tile's pieces
     PRECISION: tl.constexpr,
 ):
@@ -77,7 +78,8 @@ def attend_pieces(
             both = exists[:, None] & used[None, :]
             keys = tl.load(cache + where[:, None] + dim[None, :], mask=both, other=0.0)
             scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale
-            scores = tl.where(token[None, :] < sees[:, None], scores, NOTHING)
+            seen = (token[None, :] < sees[:, None]) & (token[None, :] >= UNSEEN)
+            scores = tl.where(seen, scores, NOTHING)
             higher = tl.maximum(largest, tl.max(scores, 1))
             # A row that has seen nothing yet: any finite number, for its weights are all zero.
             base = tl.where(higher == NOTHING, 0.0, higher)

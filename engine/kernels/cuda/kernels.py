@@ -63,7 +63,9 @@ class TritonKernels:
         self._sums = torch.empty((*made, shape.head_dim), dtype=torch.float32, device=device)
         self._weights = torch.empty((*made, 2), dtype=torch.float32, device=device)
 
-    def attend(self, q: torch.Tensor, layer: torch.Tensor, tiles: Tiles) -> torch.Tensor:
+    def attend(
+        self, q: torch.Tensor, layer: torch.Tensor, tiles: Tiles, *, unseen: int = 0
+    ) -> torch.Tensor:
         """[rows, heads * head_dim], in q's dtype."""
         shape = self._shape
         q = q.contiguous()
@@ -91,6 +93,7 @@ class TritonKernels:
             TILE=TILE,
             KEYS=KEYS,
             SPLIT=self._split,
+            UNSEEN=unseen,
             LANES=lanes,
             PRECISION="ieee",
             num_warps=4,

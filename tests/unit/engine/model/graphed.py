@@ -11,12 +11,14 @@ import torch
 from engine.kernels.device import Reference
 from engine.loading.parts import build_model, model_shape
 from engine.model.attention import small_products
+from engine.model.graph_head import GraphHeadRunner
 from engine.model.graph_runner import GraphRunner
 from engine.model.invariance import Findings
 from engine.model.kv_cache import KVCache
 
 if TYPE_CHECKING:
     from engine.model.llama import LlamaModel
+    from engine.model.torch_head import TorchHead
 
 BLOCK = 16
 BLOCKS = 24
@@ -31,7 +33,13 @@ def loaded(model: Any, *, exact: bool, dtype: torch.dtype = torch.float32) -> Ll
     return build_model(model.config, tensors, exact=exact)
 
 
-def graph_runner(model: LlamaModel, *, most_rows: int = 200, tile_rows: int = 4) -> GraphRunner:
+def graph_runner(
+    model: LlamaModel,
+    *,
+    most_rows: int = 200,
+    tile_rows: int = 4,
+    head: TorchHead | None = None,
+) -> GraphRunner:
     shape = model.shape
     cache = KVCache(
         layers=shape.layers,
@@ -52,7 +60,14 @@ def graph_runner(model: LlamaModel, *, most_rows: int = 200, tile_rows: int = 4)
         most_rows=most_rows,
         most_sequences=8,
         context=BLOCKS * BLOCK,
+        head=head,
     )
+
+
+def head_runner(runner: GraphRunner, head: TorchHead) -> GraphHeadRunner:
+    """`runner` was made with `head`."""
+    kernels = Reference(head.shape, torch.bmm, tile_rows=1)
+    return GraphHeadRunner(runner, kernels, most_sequences=8, context=BLOCKS * BLOCK)
 
 
 def model_of(config: Any, seed: int = 4) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
@@ -16,17 +17,24 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.kernels.device import Reference
+from engine.kernels.library import CHANCE_LEVELS, CHANCE_PLACES
+from engine.loading.head import load_head
 from engine.loading.parts import model_shape
 from engine.model.batch import Span
+from engine.model.draft_head import DraftItem
+from engine.model.graph_head import GraphHeadRunner
 from engine.model.graph_runner import GraphRunner
 from engine.model.kv_cache import KVCache
 from engine.model.llama import LlamaModel
+from engine.model.packed import Rotary
+from engine.model.torch_head import TorchHead
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import Judged, Sampler
 from tests import models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 CUDA = torch.device("cuda:0")
 BLOCK, BLOCKS = 16, 12
@@ -80,12 +88,16 @@ class ByOperator(TorchFunctionMode):
 class Faked(NamedTuple):
     mode: FakeTensorMode
     runner: GraphRunner
+    head: GraphHeadRunner
 
 
 @pytest.fixture
-def faked() -> Iterator[Faked]:
+def faked(tmp_path: Path) -> Iterator[Faked]:
     config = models.config()
     shape = model_shape(config)
+    published = load_head(models.write_head(tmp_path / "head"), shape)
+    own = model_shape(published.config)._replace(vocab=96, context=shape.context)
+    rotary = Rotary(np.zeros(own.head_dim // 2, np.float32), 1.0)
     real = models.random_model(config, seed=4).state_dict()
     frequencies = torch.zeros(shape.head_dim // 2)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, ByOperator():
@@ -111,10 +123,19 @@ def faked() -> Iterator[Faked]:
             device=CUDA,
         )
         kernels = Reference(shape, torch.bmm, tile_rows=4)
+        head = TorchHead(model, published, own, rotary, ends=frozenset([3]))
         runner = GraphRunner(
-            model, cache, kernels, most_rows=128, most_sequences=8, context=BLOCKS * BLOCK
+            model,
+            cache,
+            kernels,
+            most_rows=128,
+            most_sequences=8,
+            context=BLOCKS * BLOCK,
+            head=head,
         )
-        yield Faked(mode, runner)
+        of_head = Reference(own, torch.bmm, tile_rows=1)
+        drafting = GraphHeadRunner(runner, of_head, most_sequences=8, context=BLOCKS * BLOCK)
+        yield Faked(mode, runner, drafting)
 
 
 def judged(number: int, draft: list[int], **params: Any) -> Judged:
@@ -140,6 +161,29 @@ def test_a_step_sends_twice_and_waits_for_nothing(faked: Faked, name: str) -> No
     assert logits.device == CUDA
     assert count == len(logits) == 4
     assert [(come, to) for come, to, _ in copies.found] == [("cpu", "cuda")] * 2
+
+
+def drafted(number: int, **params: Any) -> DraftItem:
+    sampler = Sampler(SamplingParams(**params), number, models.VOCAB)
+    chances = np.ones((CHANCE_PLACES, CHANCE_LEVELS), np.float32)
+    return DraftItem(sampler, [1] * 40, 20, [0, 1, 2], 4, chances)
+
+
+@pytest.mark.parametrize("name", ["greedy", "noisy", "restricted"])
+def test_a_heads_drafts_are_sent_for_once_and_wait_for_nothing(faked: Faked, name: str) -> None:
+    asked = [drafted(number, **WAYS[name]) for number in range(3)]
+    with torch.inference_mode(), Copies() as copies:
+        faked.head.launch(asked, floor=0.1, usual=1.0)
+    assert [(come, to) for come, to, _ in copies.found] == [("cpu", "cuda")]
+
+
+def test_a_heads_penalties_and_bias_travel_but_wait_for_nothing(faked: Faked) -> None:
+    params: dict[str, Any] = {"repetition_penalty": 1.1, "logit_bias": {4: 1.0}}
+    with torch.inference_mode(), Copies() as copies:
+        # Two: what fake tensors know of single numbers they work out for real.
+        asked = [drafted(number, temperature=0.0, **params) for number in (1, 2)]
+        faked.head.launch(asked, floor=0.1, usual=1.0)
+    assert {(come, to) for come, to, _ in copies.found} == {("cpu", "cuda")}
 
 
 def test_a_prompts_chunk_beside_decoding_rows_waits_for_nothing(faked: Faked) -> None:

@@ -16,8 +16,9 @@ from engine.kernels.library import CHANCE_LEVELS, CHANCE_PLACES, Pool, load
 from engine.loading.head import load_head
 from engine.loading.parts import model_shape, rotary_of
 from engine.model.batch import Span
+from engine.model.draft_head import DraftItem, HeadDraft
 from engine.model.native import NativeModel, NativeRunner, weights_of
-from engine.model.native_head import DraftItem, HeadDraft, HeadRunner, NativeHead
+from engine.model.native_head import NativeHead, NativeHeadRunner
 from engine.sampling.noise import gumbel, philox_words
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import Sampler
@@ -40,9 +41,9 @@ class Setup(NamedTuple):
     hidden: Any
     """The target in transformers, for the inputs of its layers."""
 
-    def runner(self) -> tuple[NativeRunner, HeadRunner]:
+    def runner(self) -> tuple[NativeRunner, NativeHeadRunner]:
         runner = NativeRunner(self.target, num_blocks=64, block_size=BLOCK)
-        return runner, HeadRunner(runner, self.head)
+        return runner, NativeHeadRunner(runner, self.head)
 
     def features(self, tokens: list[int]) -> torch.Tensor:
         with torch.no_grad():
@@ -104,7 +105,7 @@ def item(
     return DraftItem(sampler, tokens, 1, table, limit, chances)
 
 
-def draft(head: HeadRunner, *items: DraftItem) -> list[HeadDraft]:
+def draft(head: NativeHeadRunner, *items: DraftItem) -> list[HeadDraft]:
     return head.draft(items, floor=0.0, usual=1.0)
 
 
