@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from types import TracebackType
 
+    from protocol.events import OffsetUnit
     from protocol.received import ReceivedPart
     from protocol.receiver import Failure, Receiver
     from wetink.retry import Retry
@@ -123,6 +124,11 @@ class Stream:
     def started_here(self) -> bool:
         """Whether this one began the generation, rather than attached to it."""
         return isinstance(self._origin, GenerationRequest)
+
+    @property
+    def offsets(self) -> OffsetUnit:
+        """The unit of every offset and length in its events."""
+        return self._origin.offsets
 
     @property
     def cursor(self) -> str | None:
