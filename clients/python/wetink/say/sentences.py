@@ -24,6 +24,8 @@ _WIDE_SPACE = re.compile(r"[^\S\x00-\x7f]")
 _WORDS_END = re.compile(r".*[\s。！？｡．]", re.DOTALL)
 """Up to where no later text can go on with the last word."""
 
+_MAY_BE_OVER = re.compile(r"[.!?…][\"'”’»)\]*_]*\Z")
+
 
 class Sentence(NamedTuple):
     """`text` stands at offset `at` of `part`, in the stream's unit."""
@@ -50,8 +52,7 @@ class Sentences:
             earlier = self.end()
             self._part, self._at = part, at
         self._rest += text
-        over = _WORDS_END.match(self._rest)
-        return earlier if over is None else earlier + self._take(over.end())
+        return earlier + self._take(_sayable(self._rest, self._language))
 
     def end(self) -> list[Sentence]:
         """What is left of the part: nothing follows in it."""
@@ -64,6 +65,16 @@ class Sentences:
             taken.append(Sentence(self._part, self._at, sentence))
             self._at += self._length(sentence)
         return taken
+
+
+def _sayable(text: str, language: str) -> int:
+    """How much can be said before more is known. Behind "It costs 3." may come "14", and then the
+    sentence goes on; if nothing comes, it was whole.
+    """
+    over = _WORDS_END.match(text)
+    if (over is None or over.end() < len(text)) and _MAY_BE_OVER.search(text):
+        return len(text) - len(_cut(text, language)[-1])
+    return 0 if over is None else over.end()
 
 
 def _cut(text: str, language: str) -> list[str]:

@@ -32,7 +32,9 @@ class WavFile:
         self._in_real_time = in_real_time
         self._heard_until = -math.inf
         self.heard = 0
-        self._wave = wave.open(str(path), "wb")
+        # Both are closed by `close`.
+        self._file = path.open("wb")
+        self._wave = wave.open(self._file, "wb")  # noqa: SIM115
         self._wave.setnchannels(1)
         self._wave.setsampwidth(BYTES_PER_FRAME)
         self._wave.setframerate(rate)
@@ -53,6 +55,7 @@ class WavFile:
     def close(self) -> None:
         """Writes the length into the file's head. Idempotent."""
         self._wave.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
