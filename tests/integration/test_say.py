@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 import wave
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from tests.server.gateways import PATIENCE_S, hand_served, serving
 from wetink import cli
 from wetink.say import EspeakVoice, Said, WavFile, say
 from wetink.say.speech import speech
+from wetink.transports.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +43,28 @@ class Remembering:
     def speak(self, text: str) -> Iterator[Sound]:
         self.said.append(text)
         return self._voice.speak(text)
+
+
+class Overheard(WebSocketTransport):
+    """The real transport, and what was acknowledged through it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.acks: list[tuple[int, int]] = []
+
+    async def acknowledge(self, stream: str, part: int, at: int) -> bool:
+        self.acks.append((part, at))
+        return await super().acknowledge(stream, part, at)
+
+
+class Stuck:
+    """A sink that has played what it got, and does not say so."""
+
+    heard = 0
+
+    async def play(self, pcm: bytes) -> None:
+        self.heard += len(pcm) // 2
+        await asyncio.Event().wait()
 
 
 def frames_of(path: Path) -> int:
@@ -116,26 +140,45 @@ async def test_interruption_leaves_exactly_what_was_heard(tmp_path: Path) -> Non
         async with (
             asyncio.timeout(PATIENCE_S),
             hand_served() as served,
-            wetink.stream(served.url, prompt="x", policy="chunk:sentence", transport="ws") as story,
+            wetink.stream(
+                served.url,
+                prompt="x",
+                policy="chunk:sentence",
+                transport=(transport := Overheard(served.url)),
+            ) as story,
         ):
             served.backend.say(Verified(FIRST + SECOND + "Nobody saw it. " * 5))
             said = await say(story, voice, wav, interruption=interruption, on_heard=listen)
             assert await served.backend.asked.get() == "cancel"
-            snapshot = await served.snapshot(story.id)
             ended = len(heard)
             rest = [event async for event in story]
+            await transport.aclose()
     assert said == Said(FIRST + "He paid ", interrupted=True)
     assert "".join(heard) == said.text
     assert len(heard) == ended, "something was said after the interruption"
-    assert [attachment["ack"] for attachment in snapshot["attachments"]] in (
-        [f"0.{len(said.text)}"],
-        [],  # it has finished and gone
-    )
+    assert transport.acks == [(0, len(FIRST)), (0, len(said.text))]
     assert isinstance(rest[-1], wetink.Finish)
     assert rest[-1].reason == "cancelled"
     assert wav.heard - heard_when_interrupted <= 2 * BLOCK_S * voice.rate
     assert frames_of(tmp_path / "a.wav") == wav.heard
     assert len(voice.said) <= 3, "the voice was more than one sentence ahead"
+
+
+async def test_word_that_was_heard_counts_though_its_sink_was_cancelled() -> None:
+    interruption = anyio.Event()
+    sink = Stuck()
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        hand_served() as served,
+        wetink.stream(served.url, prompt="x", policy="chunk:sentence") as story,
+        asyncio.TaskGroup() as tasks,
+    ):
+        saying = tasks.create_task(say(story, Remembering(), sink, interruption=interruption))
+        served.backend.say(Verified(FIRST + "He paid"))
+        while not sink.heard:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        interruption.set()
+    assert saying.result() == Said("Dr. ", interrupted=True)
 
 
 async def test_server_is_told_what_was_heard_while_it_generates(tmp_path: Path) -> None:
@@ -218,3 +261,13 @@ def test_command_says_what_is_wrong(
 ) -> None:
     assert cli.main(["say", "x", "--wav", str(tmp_path / "a.wav"), *arguments]) == cli.EXIT_USAGE
     assert message in capsys.readouterr().err
+
+
+def test_command_without_its_extra_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['espeakng_loader'] = None; from wetink.cli import main;"
+        "sys.exit(main(['say', 'x', '--wav', 'a.wav']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == cli.EXIT_USAGE
+    assert done.stderr == "wetink: say needs a voice: pip install 'wetink[voice]'\n"
