@@ -10,7 +10,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 # Two pips in one environment would trip over each other.
 .NOTPARALLEL:
-.PHONY: help setup serve test test-heavy test-clients test-upstreams test-kernels bench-passing soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-gpu bench-overload bench-upstreams playground-shots playground-frames
+.PHONY: help setup serve test test-heavy test-clients test-upstreams test-kernels bench-passing bench-voice soak check model clean bench-engine bench-drafters bench-budget bench-gateway bench-gpu bench-overload bench-upstreams playground-shots playground-frames
 
 help:
 	@echo 'make setup   virtual environment, dependencies, embedded model'
@@ -28,6 +28,7 @@ help:
 	@echo 'make bench-upstreams  a draft ahead of a slow upstream: lead against erasure; 2 minutes (ARGS="--quick")'
 	@echo 'make bench-gateway  what delivery costs, beside a bare Starlette and the LiteLLM proxy; 3 minutes (ARGS="--quick")'
 	@echo 'make bench-passing   passing another server on, beside a bare Starlette and the LiteLLM proxy; 2 minutes'
+	@echo 'make bench-voice   time to the first audio, and words that had to be unsaid; 2 minutes'
 	@echo 'make bench-gpu  all figures of a GPU in one JSON and one table (ARGS="--tiny" tries the program on a CPU)'
 	@echo 'make test-kernels  Triton kernels, run by its interpreter where there is no GPU; the first run fetches 190 MB'
 	@echo 'make check   formatters, linters, type checkers, import contracts'
@@ -84,6 +85,9 @@ bench-gateway: $(STAMPS)/engine
 
 bench-passing: $(STAMPS)/engine
 	@$(BIN)/python -m benchmarks.passing $(ARGS)
+
+bench-voice: $(STAMPS)/engine $(STAMPS)/test
+	@$(BIN)/python -m benchmarks.voice $(ARGS)
 
 bench-gpu: $(STAMPS)/engine
 	@$(BIN)/python -m benchmarks.gpu $(ARGS)

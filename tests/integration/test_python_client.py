@@ -129,6 +129,18 @@ def test_generation_of_others_goes_on_when_a_reader_fails(url: str) -> None:
         talk.cancel()
 
 
+def test_blocking_reader_says_what_it_spoke(url: str) -> None:
+    with wetink.sync.stream(url, prompt="Go on", policy="hold", transport="ws") as talk:
+        first = next(talk.committed())
+        assert talk.ack(len(first))
+        told = None
+        while told is None:  # an ack has no answer
+            [attachment] = httpx.get(f"{url}/v1/streams/{talk.id}").json()["attachments"]
+            told = attachment["ack"]
+        talk.cancel()
+    assert told == f"0.{len(first)}"
+
+
 def test_address_needs_no_scheme(url: str) -> None:
     with wetink.sync.stream(url.removeprefix("http://"), prompt="Go on") as talk:
         talk.cancel()

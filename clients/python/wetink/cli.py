@@ -16,6 +16,7 @@ PLUGGED_IN = "wetink.commands"
 """Entry points of this group are tables of commands, like `COMMANDS`."""
 
 OF_THE_GATEWAY = ("serve", "pull", "keys", "config", "doctor", "upstreams")
+OF_THE_VOICE = ("espeakng_loader", "sentencex")
 EXIT_OK, EXIT_USAGE, EXIT_INTERRUPTED = 0, 2, 130
 
 
@@ -83,6 +84,17 @@ def _attach(argv: Sequence[str]) -> int:
     return terminal.attach_main(argv)
 
 
+def _say_aloud(argv: Sequence[str]) -> int:
+    try:
+        from wetink.say import command
+    except ModuleNotFoundError as error:
+        if error.name not in OF_THE_VOICE:
+            raise
+        _say("wetink: say needs a voice: pip install 'wetink[voice]'")
+        return EXIT_USAGE
+    return command.main(argv)
+
+
 def _version(argv: Sequence[str]) -> int:
     argparse.ArgumentParser(prog="wetink version").parse_args(argv)
     version = importlib.metadata.version("wetink")
@@ -97,5 +109,6 @@ def _say(line: str) -> None:
 COMMANDS = {
     "stream": Command(_stream, "generate text at a running gateway and watch it"),
     "attach": Command(_attach, "read a stream that runs already"),
+    "say": Command(_say_aloud, "hear text while it is generated"),
     "version": Command(_version, "print the version"),
 }

@@ -63,5 +63,9 @@ class ConnectionLost(WetinkError):
     """
 
 
+class VoiceUnavailable(WetinkError):
+    """There is no such voice here, or it cannot speak."""
+
+
 class Unreachable(ConnectionLost):
     """Nobody answers at the server's address, so nothing was started."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from types import TracebackType
 
+    from protocol.events import OffsetUnit
     from protocol.received import ReceivedPart
     from protocol.receiver import Failure, Receiver
     from wetink.retry import Retry
@@ -125,6 +126,11 @@ class Stream:
         return isinstance(self._origin, GenerationRequest)
 
     @property
+    def offsets(self) -> OffsetUnit:
+        """The unit of every offset and length in its events."""
+        return self._origin.offsets
+
+    @property
     def cursor(self) -> str | None:
         return self._receiver.cursor
 
@@ -168,6 +174,24 @@ class Stream:
             await self._transport.cancel(self.id)
         except Interrupted as error:
             raise ConnectionLost(f"could not cancel: {error}") from error
+
+    async def ack(self, at: int, part: int | None = None) -> bool:
+        """Tells the server that committed text up to `at` was shown, spoken or accepted: an offset
+        in the stream's unit into `part`, by default the current one. May come after `finish`.
+
+        False where it could not be said: over SSE, which has no way back, and while the connection
+        is down. Raises ValueError for text that was not received as committed.
+        """
+        parts = self._receiver.parts
+        index = parts[-1].index if part is None and parts else part or 0
+        watermark = next((known.watermark for known in parts if known.index == index), -1)
+        if not 0 <= at <= watermark:
+            raise ValueError(
+                f"an ack may not go beyond what was committed: part {index}, offset {at}"
+            )
+        if self._attachment is None:
+            return False
+        return await self._transport.acknowledge(self.id, index, at)
 
     async def committed(self, kind: str | None = PartKind.TEXT) -> AsyncIterator[str]:
         """Final text as it comes, of the parts of one kind (None: of all). Never taken back."""

@@ -97,6 +97,10 @@ class Stream:
         """Ends the generation; reading on gives what was committed before, and `finish`."""
         self._wait(self._inner.cancel)
 
+    def ack(self, at: int, part: int | None = None) -> bool:
+        """Tells the server what was shown, spoken or accepted; as `wetink.Stream.ack`."""
+        return self._wait(lambda: self._inner.ack(at, part))
+
     def committed(self, kind: str | None = PartKind.TEXT) -> Iterator[str]:
         """Final text as it comes, of the parts of one kind (None: of all). Never taken back."""
         texts = self._inner.committed(kind)

@@ -355,6 +355,15 @@ async def test_cancel_is_repeated_on_resume_when_the_connection_was_down() -> No
         assert [line.split()[0] for line in server.requests] == ["POST", "DELETE", "GET", "DELETE"]
 
 
+async def test_ack_finds_no_way_back_over_an_event_stream() -> None:
+    frames = event_stream(opening(), event("commit", at=0, text="Hello world"), finish(11, DIGEST))
+    async with canned(frames) as server:
+        async with wetink.stream(server.url, prompt="hi") as s:
+            await read_all(s)
+            assert await s.ack(11) is False
+        assert len(server.requests) == 1
+
+
 def test_retry_waits_longer_each_time_up_to_its_bound() -> None:
     retry = wetink.Retry(first_s=1.0, longest_s=4.0)
     for attempt, bound in [(1, 0.0), (2, 1.0), (3, 2.0), (4, 4.0), (9, 4.0)]:

@@ -335,3 +335,50 @@ def test_stream_refuses_an_address_it_cannot_use(url: str, transport: str) -> No
     with pytest.raises(wetink.RequestRefused) as caught:
         wetink.stream(url, prompt="hi", transport=transport)  # pyright: ignore[reportArgumentType]
     assert caught.value.param == "url"
+
+
+async def test_reader_acknowledges_what_was_committed_even_after_the_end() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.open((await peer.receive())["ref"], "s1")
+        await peer.send("commit", stream="s1", at=0, text="Hello ")
+        await peer.send("tentative", stream="s1", at=6, text="world")
+        await peer.receive()
+        await peer.send("commit", stream="s1", at=6, text="world")
+        await peer.finish("s1")
+        await peer.receive()
+
+    async with (
+        peers(script) as (url, log),
+        wetink.stream(url, prompt="x", transport="ws") as s,
+    ):
+        async for event in s:
+            if isinstance(event, wetink.Tentative):
+                with pytest.raises(ValueError, match="beyond what was committed: part 0, offset 7"):
+                    await s.ack(7)
+                assert await s.ack(6)
+        assert await s.ack(11, part=0)
+        with pytest.raises(ValueError, match="part 1, offset 0"):
+            await s.ack(0, part=1)
+    ref = log[0]["ref"]
+    acks = [message for message in log if message["type"] == "ack"]
+    assert acks == [{"type": "ack", "ref": ref, "at": at, "part": 0} for at in (6, 11)]
+
+
+async def test_ack_is_not_said_when_the_connection_is_down() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.open((await peer.receive())["ref"], "s1")
+        await peer.send("commit", stream="s1", at=0, text="Hello ")
+        await peer.drop()
+
+    said: list[bool] = []
+    async with peers(script) as (url, log):
+        s = wetink.stream(url, prompt="x", transport="ws", retry=wetink.Retry(attempts=0))
+        with pytest.raises(wetink.ConnectionLost):
+            async with s:
+                try:
+                    async for _ in s:
+                        pass
+                finally:
+                    said.append(await s.ack(6))
+    assert said == [False]
+    assert [message["type"] for message in log] == ["start"]

@@ -121,4 +121,10 @@ class Transport(Protocol):
         """Ends the generation. Idempotent, and fine for a stream that is already gone."""
         ...
 
+    async def acknowledge(self, stream: str, part: int, at: int) -> bool:
+        """Says how far a reader has shown, spoken or accepted the text. False where nobody could be
+        told.
+        """
+        ...
+
     async def aclose(self) -> None: ...

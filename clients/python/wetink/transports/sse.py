@@ -88,6 +88,10 @@ class SSETransport:
             return
         raise await _refusal(response)
 
+    async def acknowledge(self, stream: str, part: int, at: int) -> bool:
+        """An event stream has no way back (SPEC section 7.3.3)."""
+        return False
+
     async def aclose(self) -> None:
         if self._owns_client:
             await self._client.aclose()

@@ -28,7 +28,7 @@ from websockets.typing import Subprotocol
 from protocol.codec import decode_event_json
 from protocol.errors import ErrorCode, RemoteProtocolError, WetinkError
 from protocol.events import Error, Finish, Open, ServerEvent
-from protocol.requests import Attach, Cancel, ClientMessage, Detach, GenerationRequest, Start
+from protocol.requests import Ack, Attach, Cancel, ClientMessage, Detach, GenerationRequest, Start
 from wetink.errors import ProtocolViolation, RequestRefused
 from wetink.transports.base import (
     CONNECT_TIMEOUT_S,
@@ -142,6 +142,17 @@ class WebSocketTransport:
         if attachment is None or self._socket is None:
             raise Interrupted("the stream is not attached to this connection")
         await self._send(self._socket, Cancel(attachment.ref))
+
+    async def acknowledge(self, stream: str, part: int, at: int) -> bool:
+        """Also for a stream that has ended: its `ref` stays known (SPEC section 7.3.5)."""
+        attachment = self._by_stream.get(stream)
+        if attachment is None or self._socket is None:
+            return False
+        try:
+            await self._send(self._socket, Ack(ref=attachment.ref, part=part, at=at))
+        except Interrupted:
+            return False
+        return True
 
     async def detach(self, attachment: WebSocketAttachment) -> None:
         await self._end(attachment, Detach(attachment.ref))
