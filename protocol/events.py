@@ -52,6 +52,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     rejected_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of the completion tokens, those of reasoning parts."""
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):

@@ -166,6 +166,7 @@ def usage_shape(usages: Sequence[Usage], per_prompt: int) -> Json:
         "completion_tokens_details": {
             "accepted_prediction_tokens": sum(usage.accepted_tokens for usage in usages),
             "rejected_prediction_tokens": sum(usage.rejected_tokens for usage in usages),
+            "reasoning_tokens": sum(usage.reasoning_tokens for usage in usages),
         },
     }
 

@@ -25,6 +25,7 @@ USAGE = {
     "completion_tokens_details": {
         "accepted_prediction_tokens": 6,
         "rejected_prediction_tokens": 4,
+        "reasoning_tokens": 0,
     },
 }
 
