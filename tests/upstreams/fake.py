@@ -169,7 +169,9 @@ class FakeUpstream:
         _write(writer, b"0\r\n\r\n")
 
     def _call(self, writer: asyncio.StreamWriter) -> None:
-        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in self.deltas]
+        choices: list[dict[str, Any]] = [
+            {"index": 0, "delta": delta, "finish_reason": None} for delta in self.deltas
+        ]
         choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
         details = {"reasoning_tokens": 2}
         usage = {"prompt_tokens": 3, "completion_tokens": 9, "completion_tokens_details": details}
