@@ -144,6 +144,7 @@ class ChatCompletionRequest(SharedRequest, frozen=True, kw_only=True):
     messages: list[ChatMessage]
     max_completion_tokens: int | None = None
     logprobs: bool = False
+    top_logprobs: int = 0
     prediction: Prediction | None = None
     response_format: ResponseFormat = TextFormat()
     tools: Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)] = []
