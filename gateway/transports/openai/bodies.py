@@ -41,7 +41,7 @@ class Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-    """A call follows its parameters in any case."""
+    """A required call follows its parameters in any case; under `auto` none is held to them."""
 
 
 class FunctionTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -116,7 +116,8 @@ CHAT: Parameters = {
     ),
     "tool_choice": _honoured(
         {"type": "function", "function": {"name": "tide"}},
-        "`auto`: the model decides; `required` and a function's name: by constrained decoding; "
+        "`auto`: the model decides, and `strict` holds no call to its schema; `required` and a "
+        "function's name: by constrained decoding, whatever `strict` says; "
         "`none`",
     ),
     "functions": _refused([{"name": "f"}], "functions are not supported; leave it out", []),
