@@ -25,6 +25,7 @@ from engine.frames import (
 )
 from engine.loading.parts import Parts, load
 from engine.model.batch import Span
+from engine.sampling.alternatives import with_alternatives
 from engine.sampling.sampler import Judged, Sampler, Verdict
 from engine.scheduling.sequence import Sequence
 from engine.sentinel import Sentinel
@@ -360,7 +361,7 @@ class Engine:
             for item, draft in zip(plan, drafts, strict=True)
             if item.samples
         ]
-        verdicts = iter(self._runner.judge(logits, items))
+        verdicts = iter(with_alternatives(logits, items, self._runner.judge(logits, items)))
         return [next(verdicts) if item.samples else None for item in plan]
 
     def _postprocess(
@@ -394,7 +395,7 @@ class Engine:
         live = self._live[sequence.stream]
         kept, reason = _until_end(verdict.tokens, live.ends, sequence.remaining)
         logprobs = verdict.logprobs and verdict.logprobs[: len(kept)]
-        verified = live.text.verify(kept, logprobs)
+        verified = live.text.verify(kept, logprobs, verdict.alternatives)
         if verified.stopped:
             kept, reason = kept[: verified.consumed], "stop"
         accepted = min(verdict.accepted, len(kept))

@@ -33,6 +33,14 @@ class _Event(msgspec.Struct, frozen=True, tag_field="event", omit_defaults=True)
     pass
 
 
+class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A token that might have stood there, and the text it would have completed."""
+
+    id: int
+    text: str
+    logprob: float
+
+
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """One token and how many code points of text it completed (0: its bytes are incomplete).
 
@@ -43,6 +51,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int
     logprob: float | None = None
     confidence: float | None = None
+    top: list[Alternative] | None = None
 
 
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -335,6 +335,7 @@ class Edition:
                 self._length(part.text(end - token.n, end)),
                 token.logprob if self._logprobs else None,
                 token.confidence if confidence else None,
+                token.top if self._logprobs else None,
             )
             for token, end in part.tokens(start, stop)
         ]

@@ -52,6 +52,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     rejected_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of the completion tokens, those of reasoning parts."""
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +71,14 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_step: float | None = None
 
 
+class Alternative(msgspec.Struct, frozen=True):
+    """A token that might have stood there, and the text it would have completed."""
+
+    id: int
+    text: str
+    logprob: float
+
+
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """One token and the length of the text it completed (0: its bytes are incomplete).
 
@@ -81,6 +91,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     logprob: float | None = None
     confidence: float | None = None
     """Of a drafted token: the chance that it is accepted if all before it are."""
+    top: list[Alternative] | None = None
+    """The most probable tokens there, where the request asked for them."""
 
 
 class Degradation(StrEnum):

@@ -14,6 +14,8 @@ from protocol.events import Token
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from protocol.events import Alternative
+
 
 class _Run:
     """Tokens one after the other, and where each one's text ends in the part, in code points."""
@@ -44,7 +46,7 @@ class _PackedRun:
     `confidence` from the first token on that has one. Objects would take ten times as much.
     """
 
-    __slots__ = ("_confidences", "_ids", "_lengths", "_logprobs", "ends")
+    __slots__ = ("_confidences", "_ids", "_lengths", "_logprobs", "_tops", "ends")
 
     def __init__(self) -> None:
         self.ends = array("I")
@@ -52,12 +54,17 @@ class _PackedRun:
         self._lengths = array("I")
         self._logprobs = array("d")
         self._confidences = array("d")
+        self._tops: dict[int, list[Alternative]] = {}
 
     @property
     def held_bytes(self) -> int:
         """Memory it takes."""
         columns = (self.ends, self._ids, self._lengths, self._logprobs, self._confidences)
-        return sum(map(getsizeof, columns))
+        alternatives = sum(
+            getsizeof(top) + sum(getsizeof(each) + getsizeof(each.text) for each in top)
+            for top in self._tops.values()
+        )
+        return sum(map(getsizeof, columns)) + getsizeof(self._tops) + alternatives
 
     def between(self, start: int, stop: int) -> Iterator[tuple[Token, int]]:
         """Tokens whose text ends in (`start`, `stop`], with their ends."""
@@ -72,6 +79,9 @@ class _PackedRun:
         self.ends.fromlist(ends)
         _extend(self._logprobs, before, [token.logprob for token in tokens])
         _extend(self._confidences, before, [token.confidence for token in tokens])
+        for place, token in enumerate(tokens, before):
+            if token.top is not None:
+                self._tops[place] = token.top
 
     def _token(self, index: int) -> Token:
         return Token(
@@ -79,6 +89,7 @@ class _PackedRun:
             self._lengths[index],
             _value(self._logprobs, index),
             _value(self._confidences, index),
+            self._tops.get(index),
         )
 
 

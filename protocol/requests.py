@@ -17,6 +17,7 @@ MAX_STOP_LENGTH = 512
 """Code points: what could begin a stop sequence is held back from every reader."""
 MAX_DRAFT_LENGTH = 16
 MAX_TOOLS = 128
+MAX_TOP_LOGPROBS = 20
 
 ChunkUnit: TypeAlias = Literal["token", "word", "clause", "sentence", "line", "paragraph"]
 MAX_REF_LENGTH = 128
@@ -184,6 +185,10 @@ class GenerationRequest(
     """A policy object, a short form ("hold", "retract", "chunk:sentence") or a profile's name."""
     offsets: OffsetUnit = OffsetUnit.CODEPOINT
     include: Include = []
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] = 0
+    """How many of the most probable tokens come with each committed one, where `include` has
+    "logprobs".
+    """
 
 
 class Start(msgspec.Struct, frozen=True, tag_field="type", tag="start", forbid_unknown_fields=True):

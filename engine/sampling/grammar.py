@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineRequestError
+from engine.sampling.spelling import unspellable_in_pattern, unspellable_in_schema
 from engine.sampling.tool_calls import calls_of, lark_of, path_of, schema_of
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class GrammarCompiler:
             if message:
                 path, message = self._fault(grammar, message)
                 param = path if grammar.kind == "tool_call" else param + path
+            else:
+                param, message = _unspellable(grammar, param, tokenizer)
         except RecursionError:
             source, message = "", "nested too deeply"
         if message:
@@ -171,6 +174,30 @@ class GrammarCompiler:
                     break
             else:
                 return path, message
+
+
+def _unspellable(
+    grammar: Grammar, param: str, tokenizer: llguidance.LLTokenizer
+) -> tuple[str, str]:
+    """Field and fault of what the vocabulary cannot spell; no fault where there is none."""
+    if grammar.kind in ("regex", "lark"):
+        found = unspellable_in_pattern(grammar.text, tokenizer)
+        return (param, "") if found is None else (param, found.message)
+    places: list[tuple[str, Any]]
+    if grammar.kind == "tool_call":
+        calls = calls_of(grammar.text)
+        places = [
+            (f"tools[{number}].parameters", each.parameters)
+            for number, each in enumerate(calls.tools)
+        ]
+        places.append(("grammar.schema", calls.otherwise))
+    else:
+        places = [(param, json.loads(grammar.text))]
+    for place, schema in places:
+        found = unspellable_in_schema(schema, tokenizer)
+        if found is not None:
+            return place + found.path, found.message
+    return param, ""
 
 
 def _checked(

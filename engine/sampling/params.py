@@ -48,6 +48,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float = 1.0
     logit_bias: dict[int, float] = {}
     logprobs: bool = False
+    top_logprobs: int = 0
+    """How many of the most probable tokens are reported with each; only with `logprobs`."""
     grammar: Grammar | None = None
 
     def completed(self, defaults: SamplingDefaults) -> SamplingParams:

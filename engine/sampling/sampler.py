@@ -43,6 +43,8 @@ class Verdict(NamedTuple):
     logprobs: list[float] | None
     failed: bool = False
     """A row's logits were no numbers: `tokens` are those before it, and nothing can follow."""
+    alternatives: list[list[tuple[int, float]]] | None = None
+    """Of each token (alternatives.py); None where they are not wanted."""
 
 
 class Judged(NamedTuple):
@@ -62,6 +64,7 @@ class Sampler:
     def __init__(self, params: SamplingParams, seed: int, vocab: int) -> None:
         self.params = params
         self.seed = seed
+        self.vocab = vocab
         self.temperature = 1.0 if params.temperature is None else params.temperature
         self.greedy = self.temperature < LEAST_TEMPERATURE
         self.biased = np.array(list(params.logit_bias), np.int32)

@@ -17,13 +17,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import EngineRequestError
-from engine.frames import Token
+from engine.frames import Alternative, Token
 from engine.text.detokenizer import Detokenizer
 from engine.text.stop import StopMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.sampling.alternatives import Alternatives
     from engine.text.detokenizer import TokenTable
 
 DRAFT_REJECTED = "draft_rejected"
@@ -50,6 +51,7 @@ class _Held(NamedTuple):
     length: int
     """Code points its bytes completed."""
     logprob: float | None
+    top: list[Alternative] | None
 
 
 class TextStream:
@@ -108,7 +110,10 @@ class TextStream:
         return self._shown, marks
 
     def verify(
-        self, tokens: Sequence[int], logprobs: Sequence[float] | None = None
+        self,
+        tokens: Sequence[int],
+        logprobs: Sequence[float] | None = None,
+        alternatives: Sequence[Alternatives] | None = None,
     ) -> VerifiedText:
         """Commit what can be committed of the held-back and these verified tokens."""
         if self.stopped:
@@ -119,9 +124,10 @@ class TextStream:
         matched = False
         consumed = 0
         for token in tokens:
+            top = None if alternatives is None else self._top(alternatives[consumed])
             piece = self._detokenizer.commit((token,))[0]
             logprob = logprobs[consumed] if logprobs is not None else None
-            self._held.append(_Held(token, len(piece), logprob))
+            self._held.append(_Held(token, len(piece), logprob, top))
             consumed += 1
             text += piece
             emitted, matched = self._stop.feed(piece)
@@ -147,6 +153,11 @@ class TextStream:
         text = self._held_text + rest
         return self._commit(text, len(text), len(self._held), 0, cause)
 
+    def _top(self, alternatives: Alternatives) -> list[Alternative]:
+        """With the text that each would complete behind what is committed."""
+        peek = self._detokenizer.peek
+        return [Alternative(id, peek((id,))[0], logprob) for id, logprob in alternatives]
+
     def _releasable(self) -> int:
         """How many of the held tokens need not be held any longer."""
         count = len(self._held)
@@ -171,7 +182,7 @@ class TextStream:
         end = 0
         for held in self._held[:count]:
             start, end = end, min(end + held.length, cut)
-            tokens.append(Token(held.id, end - start, held.logprob))
+            tokens.append(Token(held.id, end - start, held.logprob, top=held.top))
         del self._held[:count]
         tail = "" if self.stopped else text[cut:]
         shown, remains = self._shown, text[:cut] + tail

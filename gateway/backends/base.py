@@ -27,6 +27,8 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     drafted: int = 0
     accepted: int = 0
     steps: int = 0
+    reasoning: int = 0
+    """Of `completion`; 0 where parts are only read from its text: their reader counts then."""
 
 
 class Drafted(msgspec.Struct, frozen=True, tag_field="event", tag="drafted"):

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.backends.base import Drafted, Failed, Finished, PartBegins, Verified
 from gateway.parts import Begin, Text
-from protocol.events import Cause, FinishReason
+from protocol.events import Cause, FinishReason, PartKind
 
 if TYPE_CHECKING:
     from gateway.backends.base import BackendEvent, Sink
@@ -45,6 +45,9 @@ class PartsReader:
         """The tail as the sink knows it."""
         self._is_told_parts = False
         """By the backend itself."""
+        self._kind = PartKind.TEXT
+        self._reasoning = 0
+        """Tokens with text in a part of reasoning."""
 
     def __call__(self, event: BackendEvent) -> None:
         if self._is_told_parts:
@@ -98,6 +101,9 @@ class PartsReader:
         self._pass("", None, ends=True)
         if event.reason == FinishReason.STOP and parser.called and not parser.is_broken:
             event = msgspec.structs.replace(event, reason=FinishReason.TOOL_CALLS)
+        if self._reasoning:
+            counts = msgspec.structs.replace(event.counts, reasoning=self._reasoning)
+            event = msgspec.structs.replace(event, counts=counts)
         self._sink(event)
 
     def _say(self, pieces: list[Begin | Text], cause: str | None) -> None:
@@ -106,6 +112,7 @@ class PartsReader:
             match piece:
                 case Begin(kind=kind, name=name):
                     self._pass("", cause, ends=True)
+                    self._kind = kind
                     self._sink(PartBegins(kind, name))
                 case Text(text=text, at=at) if at is not None:
                     if not self._text:
@@ -147,6 +154,7 @@ class PartsReader:
             if stop > end and not ends:
                 break
             self._tokens.popleft()
+            self._reasoning += self._kind == PartKind.REASONING
             cut = min(stop, end)
             tokens.append(msgspec.structs.replace(token, n=cut - reached))
             reached = cut

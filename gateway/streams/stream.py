@@ -314,4 +314,5 @@ def _usage(counts: TokenCounts) -> Usage:
         drafted_tokens=counts.drafted,
         accepted_tokens=counts.accepted,
         rejected_tokens=counts.drafted - counts.accepted,
+        reasoning_tokens=counts.reasoning,
     )

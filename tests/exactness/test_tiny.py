@@ -83,6 +83,7 @@ def test_text_is_the_same_for_every_drafter_and_length(
         "temperature": temperature,
         "seed": 11,
         "logprobs": True,
+        "top_logprobs": 2,
         "ignore_eos": True,
     }
     prompt = "The ink is wet, the ink is dry; the ink is"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -72,6 +73,74 @@ async def test_wetink_in_front_of_wetink_passes_text_and_usage_on() -> None:
         ]
         assert answers[0]["choices"] == answers[1]["choices"]
         assert answers[0]["usage"] == answers[1]["usage"]
+
+
+TIDE = {
+    "type": "function",
+    "function": {"name": "tide", "description": "When?", "parameters": {"type": "object"}},
+}
+CALLED: list[dict[str, Any]] = [
+    {"reasoning_content": "A tide"},
+    {"reasoning_content": " is asked for."},
+    {"content": "Not <think> nor <tool_call>: "},
+    *(
+        {"tool_calls": [{"index": index, "function": function}]}
+        for index, function in (
+            (0, {"name": "tide", "arguments": ""}),
+            (0, {"arguments": '{"at": '}),
+            (0, {"arguments": '"</tool_call>"}'}),
+            (1, {"name": "tide", "arguments": "{}"}),
+        )
+    ),
+]
+"""With marks in it that a model of the gateway's own would mean something by."""
+
+
+async def test_upstream_is_told_of_tools_and_earlier_calls_and_its_parts_are_passed_on() -> None:
+    earlier = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "When?"},
+        {"role": "assistant", "content": None, "tool_calls": [earlier]},
+        {"role": "tool", "content": "at noon", "tool_call_id": "c1"},
+    ]
+    body = {
+        "messages": messages,
+        "tools": [TIDE],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
+    async with fake_upstream() as upstream, in_front_of(upstream.url) as (_, http):
+        upstream.deltas = CALLED
+        whole = (await http.post("/v1/chat/completions", json=body)).json()
+        sent = await http.post("/v1/chat/completions", json={**body, "stream": True})
+    for asked in upstream.bodies:
+        assert asked["tools"] == [TIDE]
+        assert (asked["tool_choice"], asked["parallel_tool_calls"]) == ("required", False)
+        assert asked["messages"][1:] == [{**messages[1], "content": ""}, messages[2]]
+    (choice,) = whole["choices"]
+    said = choice["message"]
+    assert said["reasoning_content"] == "A tide is asked for."
+    assert said["content"] == "Not <think> nor <tool_call>: "
+    made = [
+        (call["function"]["name"], call["function"]["arguments"]) for call in said["tool_calls"]
+    ]
+    assert made == [("tide", '{"at": "</tool_call>"}'), ("tide", "{}")]
+    assert choice["finish_reason"] == "tool_calls"
+    assert whole["usage"]["completion_tokens_details"]["reasoning_tokens"] == 2
+    chunks = [
+        json.loads(line.removeprefix("data: "))
+        for line in sent.text.splitlines()
+        if line.startswith("data: {")
+    ]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    reasoning = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    text = "".join(delta.get("content", "") for delta in deltas)
+    assert (reasoning, text) == (said["reasoning_content"], said["content"])
+    calls = [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]
+    assert [
+        "".join(call["function"].get("arguments", "") for call in calls if call["index"] == index)
+        for index in (0, 1)
+    ] == [arguments for _, arguments in made]
 
 
 async def test_gateway_lists_the_models_of_its_upstream_under_the_names_it_gives_them() -> None:

@@ -68,6 +68,8 @@ class FakeUpstream:
         self.may_end = asyncio.Event()
         """Until it is set, no answer goes beyond its half."""
         self.may_end.set()
+        self.deltas: list[dict[str, Any]] = []
+        """What is said to requests with tools, piece by piece, instead of words."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._hung_up = asyncio.Event()
@@ -148,6 +150,9 @@ class FakeUpstream:
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n",
         )
+        if "tools" in asked:
+            self._call(writer)
+            return
         said = _said_before(asked)
         text = whole_text(len(self.bodies) if self.forgets_seeds else asked.get("seed", 0))
         assert text.startswith(said), f"{said!r} is no beginning of {text!r}"
@@ -164,6 +169,18 @@ class FakeUpstream:
         _chunk(writer, _event(asked, None))
         usage = {"prompt_tokens": 3, "completion_tokens": len(_words(text[len(said) :]))}
         _chunk(writer, b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n")
+        _chunk(writer, b"data: [DONE]\n\n")
+        _write(writer, b"0\r\n\r\n")
+
+    def _call(self, writer: asyncio.StreamWriter) -> None:
+        choices: list[dict[str, Any]] = [
+            {"index": 0, "delta": delta, "finish_reason": None} for delta in self.deltas
+        ]
+        choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
+        details = {"reasoning_tokens": 2}
+        usage = {"prompt_tokens": 3, "completion_tokens": 9, "completion_tokens_details": details}
+        for chunk in (*({"choices": [each]} for each in choices), {"choices": [], "usage": usage}):
+            _chunk(writer, b"data: " + json.dumps(chunk).encode() + b"\n\n")
         _chunk(writer, b"data: [DONE]\n\n")
         _write(writer, b"0\r\n\r\n")
 

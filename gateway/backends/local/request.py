@@ -34,6 +34,10 @@ def start_frame(
     _require_small_integers("max_tokens", [request.max_tokens])
     _require_small_integers("top_k", [request.top_k or 0])
     _require_small_integers("stop_token_ids", request.stop_token_ids)
+    if request.top_logprobs and "logprobs" not in request.include:
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, 'top_logprobs: only with "logprobs" in include', "top_logprobs"
+        )
     tools = [] if request.tool_choice == "none" else request.tools
     required = bool(tools) and request.tool_choice == "required"
     if required and (request.stop or request.stop_token_ids):
@@ -63,6 +67,7 @@ def start_frame(
         repetition_penalty=request.repetition_penalty,
         logit_bias=_token_biases(request.logit_bias),
         logprobs="logprobs" in request.include,
+        top_logprobs=request.top_logprobs,
         grammar=_grammar(request, dialect, tools),
     )
     return frames.Start(

@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.backends.base import BackendEvent, Finished, PartBegins, TokenCounts, Verified
 from gateway.backends.openai.errors import cut_message, detail_in
+from gateway.parts.scanning import ValueScanner
 from protocol.codec import MALFORMED
 from protocol.events import FinishReason, PartKind, Token
 from protocol.sse import SSEParser
@@ -76,6 +77,7 @@ class _PromptDetails(msgspec.Struct):
 class _AnswerDetails(msgspec.Struct):
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -111,6 +113,9 @@ class Answer:
         self._parser = SSEParser(MAX_EVENT_BYTES)
         self._kind = PartKind.TEXT
         self._call: int | None = None
+        self._arguments = ValueScanner()
+        """Of the present call."""
+        self._is_whole_call = False
         self._reason: str | None = None
         self._usage: _Usage | None = None
         self._finished = False
@@ -136,6 +141,7 @@ class Answer:
             completion=self.tokens if usage.completion_tokens is None else usage.completion_tokens,
             drafted=accepted + rejected,
             accepted=accepted,
+            reasoning=(answer and answer.reasoning_tokens) or 0,
         )
 
     def feed(self, data: bytes) -> list[BackendEvent]:
@@ -178,7 +184,11 @@ class Answer:
     def _finish(self, events: list[BackendEvent]) -> None:
         assert self._reason is not None
         self._finished = True
-        events.append(Finished(_REASONS.get(self._reason, self._reason), self.counts))
+        reason = _REASONS.get(self._reason, self._reason)
+        # Some say "stop" behind a call that had to be made.
+        if reason == FinishReason.STOP and self._is_whole_call:
+            reason = FinishReason.TOOL_CALLS.value
+        events.append(Finished(reason, self.counts))
 
     def _chunk(self, data: str, events: list[BackendEvent]) -> None:
         try:
@@ -235,9 +245,12 @@ class Answer:
                 raise Breach("it sent a tool call without a name")
             self._flush(events)
             self._kind, self._call = PartKind.TOOL_CALL, call.index
+            self._arguments, self._is_whole_call = ValueScanner(), False
             events.append(PartBegins(PartKind.TOOL_CALL, function.name))
         if function.arguments:
             self._append(function.arguments)
+            ended = self._arguments.feed(function.arguments) is not None
+            self._is_whole_call = self._is_whole_call or ended
 
     def _begin(self, kind: PartKind, name: str | None, events: list[BackendEvent]) -> None:
         if kind != self._kind:

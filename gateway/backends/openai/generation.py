@@ -210,4 +210,5 @@ def _sum(earlier: TokenCounts, last: TokenCounts) -> TokenCounts:
         completion=earlier.completion + last.completion,
         drafted=earlier.drafted + last.drafted,
         accepted=earlier.accepted + last.accepted,
+        reasoning=earlier.reasoning + last.reasoning,
     )

@@ -150,6 +150,7 @@ _BEYOND: dict[str, tuple[object, ...]] = {
     "repetition_penalty": (1.0,),
     "stop_token_ids": ([],),
     "ignore_eos": (False,),
+    "top_logprobs": (0,),
 }
 """With what asks for nothing. `top_k` 0 does: it switches the model's own off."""
 

@@ -41,7 +41,7 @@ class Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-    """A call follows its parameters in any case."""
+    """A required call follows its parameters in any case; under `auto` none is held to them."""
 
 
 class FunctionTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +144,7 @@ class ChatCompletionRequest(SharedRequest, frozen=True, kw_only=True):
     messages: list[ChatMessage]
     max_completion_tokens: int | None = None
     logprobs: bool = False
+    top_logprobs: int = 0
     prediction: Prediction | None = None
     response_format: ResponseFormat = TextFormat()
     tools: Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)] = []

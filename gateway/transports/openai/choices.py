@@ -133,6 +133,6 @@ class Reading:
         for token in commit.tokens or ():
             text, self._unscored = self._unscored[: token.n], self._unscored[token.n :]
             if token.logprob is not None:
-                scored.append(Scored(text, token.logprob, self._scored_to))
+                scored.append(Scored(text, token.logprob, self._scored_to, token.top))
             self._scored_to += len(text)
         return scored

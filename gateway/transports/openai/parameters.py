@@ -76,7 +76,7 @@ CHAT: Parameters = {
     **_SHARED,
     "max_completion_tokens": _honoured(7, "the newer name of `max_tokens`; give one of them"),
     "logprobs": _honoured(True, "of committed tokens, before temperature and penalties"),
-    "top_logprobs": _refused(3, "alternatives are not reported: only 0 is supported", 0),
+    "top_logprobs": _honoured(3, "0 … 20, with `logprobs` only"),
     "prediction": _honoured(
         {"type": "content", "content": "Ships sleep at anchor."},
         "the drafter copies from it; changes the speed, never the text",
@@ -116,7 +116,8 @@ CHAT: Parameters = {
     ),
     "tool_choice": _honoured(
         {"type": "function", "function": {"name": "tide"}},
-        "`auto`: the model decides; `required` and a function's name: by constrained decoding; "
+        "`auto`: the model decides, and `strict` holds no call to its schema; `required` and a "
+        "function's name: by constrained decoding, whatever `strict` says; "
         "`none`",
     ),
     "functions": _refused([{"name": "f"}], "functions are not supported; leave it out", []),
@@ -137,7 +138,7 @@ CHAT: Parameters = {
 COMPLETIONS: Parameters = {
     "prompt": _honoured(["One", "Two"], "a string or several; token ids are refused"),
     **_SHARED,
-    "logprobs": _honoured(0, "of the chosen tokens; alternatives (1 and more) are refused"),
+    "logprobs": _honoured(2, "of the chosen tokens, and of so many alternatives: 0 … 20"),
     "best_of": _refused(2, "only 1 is supported: choices are not ranked", 1),
     "echo": _refused(True, "only false is supported: put the prompt before the answer", False),
     "suffix": _refused("the end", "insertion is not supported; leave it out", ""),

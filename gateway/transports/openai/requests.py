@@ -100,6 +100,10 @@ def decode_chat(body: bytes) -> ChatCompletionRequest:
             "give max_completion_tokens or max_tokens, not both",
             "max_tokens",
         )
+    if request.top_logprobs and not request.logprobs:
+        raise RequestError(
+            ErrorCode.INVALID_VALUE, "top_logprobs: only with logprobs true", "top_logprobs"
+        )
     _check_shared(request)
     return request
 
@@ -108,8 +112,6 @@ def decode_completion(body: bytes) -> CompletionRequest:
     """Raises RequestError naming the field and what is allowed."""
     asked = honoured(parsed(body), COMPLETIONS)
     request = converted(asked, CompletionRequest)
-    if request.logprobs:
-        raise UnsupportedError("logprobs", "only 0 is supported: no alternatives are reported")
     _check_shared(request)
     if not isinstance(request.prompt, str) and request.n * len(request.prompt) > MOST_CHOICES:
         raise RequestError(
@@ -123,7 +125,11 @@ def from_chat(request: ChatCompletionRequest, context: int) -> Wanted:
     tools, choice = offered([tool.function for tool in request.tools], request.tool_choice)
     messages = [_message(message) for message in request.messages]
     prediction = request.prediction and plain(request.prediction.content)
-    fields = {"messages": messages, "prediction": prediction}
+    fields = {
+        "messages": messages,
+        "prediction": prediction,
+        "top_logprobs": request.top_logprobs,
+    }
     named = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     generation = _generation(request, fields, named, context, logprobs=request.logprobs)
     generation = msgspec.structs.replace(
@@ -153,11 +159,20 @@ def from_completion(request: CompletionRequest, context: int) -> Wanted:
     """`context`: the model's, in tokens. Raises RequestError where a value is out of range."""
     logprobs = request.logprobs is not None
     prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
-    generations = [
-        _generation(request, {"prompt": prompt}, "max_tokens", context, logprobs=logprobs)
-        for prompt in prompts
-    ]
+    generations = [_completion(request, prompt, context) for prompt in prompts]
     return _wanted(request, generations, logprobs=logprobs)
+
+
+def _completion(request: CompletionRequest, prompt: str, context: int) -> GenerationRequest:
+    fields = {"prompt": prompt, "top_logprobs": request.logprobs}
+    logprobs = request.logprobs is not None
+    try:
+        return _generation(request, fields, "max_tokens", context, logprobs=logprobs)
+    except RequestError as error:
+        if error.param != "top_logprobs":
+            raise
+        message = error.message.replace("top_logprobs", "logprobs")
+        raise RequestError(error.code, message, "logprobs") from None
 
 
 def in_openai_words(error: RequestError) -> RequestError:

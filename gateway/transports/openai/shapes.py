@@ -10,7 +10,7 @@ from protocol.events import FinishReason, PartKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from protocol.events import Usage
+    from protocol.events import Alternative, Usage
 
 Json: TypeAlias = dict[str, Any]
 
@@ -25,6 +25,7 @@ class Scored(NamedTuple):
     logprob: float
     at: int
     """Code points of its part before it."""
+    top: list[Alternative] | None = None
 
 
 class Piece(NamedTuple):
@@ -166,6 +167,7 @@ def usage_shape(usages: Sequence[Usage], per_prompt: int) -> Json:
         "completion_tokens_details": {
             "accepted_prediction_tokens": sum(usage.accepted_tokens for usage in usages),
             "rejected_prediction_tokens": sum(usage.rejected_tokens for usage in usages),
+            "reasoning_tokens": sum(usage.reasoning_tokens for usage in usages),
         },
     }
 
@@ -199,16 +201,22 @@ def _chat_logprobs(pieces: Sequence[Piece]) -> Json | None:
         return None
     content = [
         {
-            "token": each.text,
-            "logprob": each.logprob,
-            # Which bytes a token has that completes no character is not known here.
-            "bytes": list(each.text.encode()) if each.text else None,
-            "top_logprobs": [],
+            **_chance(each.text, each.logprob),
+            "top_logprobs": [_chance(other.text, other.logprob) for other in each.top or ()],
         }
         for piece in pieces
         for each in piece.scored or ()
     ]
     return {"content": content, "refusal": None}
+
+
+def _chance(text: str, logprob: float) -> Json:
+    # Which bytes a token has that completes no character is not known here.
+    return {
+        "token": text,
+        "logprob": logprob,
+        "bytes": list(text.encode()) if text else None,
+    }
 
 
 def _completion_logprobs(pieces: Sequence[Piece]) -> Json | None:
@@ -218,6 +226,13 @@ def _completion_logprobs(pieces: Sequence[Piece]) -> Json | None:
     return {
         "tokens": [each.text for each in scored],
         "token_logprobs": [each.logprob for each in scored],
-        "top_logprobs": None,
+        "top_logprobs": [_by_text(each.top or ()) for each in scored]
+        if any(each.top for each in scored)
+        else None,
         "text_offset": [each.at for each in scored],
     }
+
+
+def _by_text(alternatives: Sequence[Alternative]) -> dict[str, float]:
+    """Of those with the same text, which may be empty, the most probable one."""
+    return {each.text: each.logprob for each in reversed(alternatives)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.backends.base import Drafted, Failed, Finished, PartBegins, Verified
-from protocol.events import Token
+from protocol.events import Alternative, Token
 from tests.server.gateways import PATIENCE_S, hand_served
 from tests.server.openai.asking import CHAT, answer_to, chunks_of, data_lines
 from tests.unit.gateway.doubles import COUNTS, SMALL_TALK, SMALL_TALK_TEXT
@@ -25,6 +25,7 @@ USAGE = {
     "completion_tokens_details": {
         "accepted_prediction_tokens": 6,
         "rejected_prediction_tokens": 4,
+        "reasoning_tokens": 0,
     },
 }
 
@@ -222,6 +223,33 @@ async def test_chat_reports_logprobs_of_committed_tokens(served: Served, stream:
     assert [each["bytes"] for each in content[:3]] == [[72], None, [0xC3, 0xA9]]
     (request,) = served.backend.requests.values()
     assert request.include == ["logprobs"]
+
+
+TOP = [Alternative(7, "Hé", -0.5), Alternative(3, "", -2.0), Alternative(4, "", -3.0)]
+WITH_TOP = [
+    Verified("Hé", tokens=[Token(7, 2, -0.5, top=TOP)]),
+    Finished("stop"),
+]
+
+
+async def test_chat_reports_as_many_alternatives_as_are_asked_for(served: Served) -> None:
+    body = {**CHAT, "logprobs": True, "top_logprobs": 3}
+    answer = await answer_to(served, "/v1/chat/completions", body, *WITH_TOP)
+    (scored,) = answer.json()["choices"][0]["logprobs"]["content"]
+    assert scored["top_logprobs"] == [
+        {"token": "Hé", "logprob": -0.5, "bytes": [72, 0xC3, 0xA9]},
+        {"token": "", "logprob": -2.0, "bytes": None},
+        {"token": "", "logprob": -3.0, "bytes": None},
+    ]
+    (request,) = served.backend.requests.values()
+    assert (request.include, request.top_logprobs) == (["logprobs"], 3)
+
+
+async def test_completion_reports_alternatives_by_their_text(served: Served) -> None:
+    answer = await answer_to(served, "/v1/completions", {"prompt": "x", "logprobs": 3}, *WITH_TOP)
+    assert answer.json()["choices"][0]["logprobs"]["top_logprobs"] == [{"Hé": -0.5, "": -2.0}]
+    (request,) = served.backend.requests.values()
+    assert request.top_logprobs == 3
 
 
 async def test_completion_reports_logprobs_with_offsets(served: Served) -> None:

@@ -48,6 +48,7 @@ ENDPOINTS = {
 EVENTS = [Verified("yes", tokens=[Token(1, 3, -0.5)]), Finished("stop")]
 TOOLS = CHAT_PARAMETERS["tools"].example
 COMPANIONS: dict[str, dict[str, Any]] = {
+    "top_logprobs": {"logprobs": True},
     "stream_options": {"stream": True},
     "tool_choice": {"tools": TOOLS},
     "parallel_tool_calls": {"tools": TOOLS, "tool_choice": "required"},
@@ -230,7 +231,9 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("completions", {"prompt": [1, 2]}, "prompt[0]"),
     ("completions", {"prompt": []}, "prompt"),
     ("completions", {"prompt": ["a", "b"], "n": 65}, "n"),
-    ("completions", {"logprobs": 5}, "logprobs"),
+    ("completions", {"logprobs": 21}, "logprobs"),
+    ("chat/completions", {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ("chat/completions", {"top_logprobs": 2}, "top_logprobs"),
     ("completions", {"model": "nope"}, "model"),
 ]
 

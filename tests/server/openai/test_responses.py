@@ -13,6 +13,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 
 from gateway.backends.base import Failed, Finished, TokenCounts, Verified
 from gateway.transports.openai.parameters import RESPONSES, Fate
+from protocol.events import Token
 from protocol.requests import Call, JsonSchema, Message, Tool
 from tests.server.gateways import PATIENCE_S, hand_served
 
@@ -157,6 +158,24 @@ async def test_response_that_met_its_limit_is_incomplete(served: Served) -> None
         "incomplete",
         "max_output_tokens",
     )
+
+
+async def test_call_that_the_model_broke_off_is_incomplete(served: Served) -> None:
+    *begun, _, _ = THINKS_AND_CALLS
+    response = await asked(served, *begun, Finished("stop", COUNTS), input="hi", tools=[TIDE])
+    assert [item.status for item in response.output] == ["completed", "completed", "incomplete"]
+    assert (response.status, response.incomplete_details) == ("incomplete", None)
+
+
+async def test_usage_of_a_response_counts_the_tokens_of_its_reasoning(served: Served) -> None:
+    response = await asked(
+        served,
+        Verified("<think>\nHm.", tokens=[Token(1, 8), Token(2, 2), Token(3, 1)]),
+        Verified("\n</think>\n\nLook.", tokens=[Token(4, 9), Token(5, 6), Token(6, 1)]),
+        Finished("stop", COUNTS),
+        input="hi",
+    )
+    assert response.usage.output_tokens_details.reasoning_tokens == 3
 
 
 async def test_response_that_failed_says_so(served: Served) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -361,6 +362,38 @@ def test_logprobs_come_only_when_asked_for(engine: Engine) -> None:
     tokens = generate(engine, request("s", PROMPT, logprobs=True, **usual))["s"].tokens
     assert [token.id for token in tokens] == [token.id for token in without]
     assert all(token.logprob is not None and token.logprob < 0 for token in tokens)
+
+
+def test_alternatives_are_the_most_probable_tokens_whatever_is_drafted(engine: Engine) -> None:
+    usual: dict[str, Any] = {
+        "max_tokens": 24,
+        "ignore_eos": True,
+        "temperature": 1.5,
+        "seed": 1,
+        "stop": ["never said"],
+        "logprobs": True,
+        "top_logprobs": 3,
+        "logit_bias": {5: -100.0},
+    }
+    alone = generate(engine, request("s", PROMPT, draft_length=0, **usual))["s"]
+    copied = request("s", PROMPT, drafter="ngram", prediction=alone.text, **usual)
+    drafted = generate(engine, copied)["s"]
+    assert drafted.tokens == alone.tokens
+    assert drafted.counts.accepted > 0
+    among = 0
+    for token in alone.tokens:
+        top = token.top
+        assert top is not None and len({each.id for each in top}) == 3
+        chances = [each.logprob for each in top]
+        assert chances == sorted(chances, reverse=True)
+        assert sum(math.exp(chance) for chance in chances) <= 1.0 + 1e-6
+        own = [each for each in top if each.id == token.id]
+        assert [each.logprob for each in own] == [token.logprob] * len(own)
+        # The last one also counts bytes that no code point came of.
+        assert token is alone.tokens[-1] or all(len(each.text) == token.n for each in own)
+        assert own or (token.logprob is not None and token.logprob <= chances[-1])
+        among += bool(own)
+    assert 0 < among < len(alone.tokens)
 
 
 def test_chat_messages_are_the_template_around_them(engine: Engine) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import LedgerError
-from protocol.events import Token, Usage
+from protocol.events import Alternative, Token, Usage
 from protocol.ledger import Ledger
 from tests.property.traces import patient
 
@@ -19,6 +19,7 @@ tokens = st.lists(
         n=st.integers(1, 3),
         logprob=chances,
         confidence=chances,
+        top=st.none() | st.just([Alternative(1, "x", -0.5)]),
     ),
     max_size=4,
 )
@@ -32,6 +33,19 @@ def test_ledger_gives_tokens_back_as_they_came(steps: list[list[Token]]) -> None
         ledger.verify("x" * sum(token.n for token in step), tokens=step)
     whole = ledger.current.tokens(0, ledger.current.committed_length)
     assert [token for token, _ in whole] == [token for step in steps for token in step]
+
+
+def test_alternatives_stay_with_their_tokens_and_count_as_held() -> None:
+    ledger, plain = Ledger(), Ledger()
+    tops = [[Alternative(n, f"{n}", -1.0)] * 5 if n % 3 else None for n in range(300)]
+    for number, top in enumerate(tops):
+        ledger.verify("word ", tokens=[Token(number, 5, -0.5, top=top)])
+        plain.verify("word ", tokens=[Token(number, 5, -0.5)])
+    assert [token.top for token, _ in ledger.current.tokens(0, 1500)] == tops
+    assert ledger.held_bytes > plain.held_bytes + 200 * 5 * 8
+    ledger.forget_tokens()
+    plain.forget_tokens()
+    assert ledger.held_bytes == plain.held_bytes
 
 
 def test_ledger_holds_little_more_for_its_tokens_than_for_its_text() -> None:

@@ -58,7 +58,11 @@ class ResponseEvents:
 
     def _finished(self, reason: str, usage: Usage) -> list[Json]:
         is_cut = reason == FinishReason.LENGTH
-        status = "incomplete" if is_cut else "completed"
+        # Calls that are whole end with `tool_calls`, so this one is not.
+        is_broken_call = (
+            self._is_open and self._kind == PartKind.TOOL_CALL and reason != FinishReason.TOOL_CALLS
+        )
+        status = "incomplete" if is_cut or is_broken_call else "completed"
         events = self._done(status)
         self.response["status"] = status
         if is_cut:
@@ -201,7 +205,7 @@ def usage_of(usage: Usage) -> Json:
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_prompt_tokens},
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from engine.errors import EngineRequestError
 from engine.sampling.grammar import GrammarCompiler
@@ -149,6 +151,70 @@ def test_schema_that_is_nested_too_deeply_is_refused(compiler: GrammarCompiler) 
         with pytest.raises(EngineRequestError) as caught:
             compiler.compile(grammar)
         assert "deep" in caught.value.message or "recursion" in caught.value.message
+
+
+RARE = "\U000432ed"
+"""Begins with the byte F1."""
+
+
+@pytest.fixture(scope="module")
+def poor_compiler() -> GrammarCompiler:
+    """Of a vocabulary without a token for the byte F1, as that of the embedded model is."""
+    whole = models.tokenizer().backend_tokenizer
+    described = json.loads(whole.to_str())
+    del described["model"]["vocab"]["ñ"]  # how byte-level vocabularies write F1
+    backend = Tokenizer.from_str(json.dumps(described))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    return GrammarCompiler(tokenizer, models.VOCAB, [EOS])
+
+
+@pytest.mark.parametrize(
+    ("grammar", "param"),
+    [
+        ({"enum": [None, ["x", {"a": RARE}]]}, "grammar.schema.enum[1][1].a"),
+        ({"const": RARE}, "grammar.schema.const"),
+        (
+            {"properties": {"a": {"items": {"const": RARE}}}},
+            "grammar.schema.properties.a.items.const",
+        ),
+        ({"properties": {RARE: {}}}, f"grammar.schema.properties.{RARE}"),
+        ({"anyOf": [{}, {"pattern": f"^x{RARE}$"}]}, "grammar.schema.anyOf[1].pattern"),
+        (Grammar("regex", f"x|{RARE}"), "grammar.pattern"),
+        (Grammar("lark", f'start: "{RARE}"'), "grammar.rules"),
+        (
+            calls([{"name": "a", "parameters": {"type": "object", "required": [RARE]}}]),
+            "tools[0].parameters.required[0]",
+        ),
+        (calls([], otherwise={"const": RARE}), "grammar.schema.const"),
+    ],
+)
+def test_literal_that_the_vocabulary_cannot_spell_is_refused_with_its_path(
+    compiler: GrammarCompiler,
+    poor_compiler: GrammarCompiler,
+    grammar: Grammar | dict[str, Any],
+    param: str,
+) -> None:
+    if isinstance(grammar, dict):
+        grammar = Grammar("json_schema", json.dumps(grammar))
+    compiler.compile(grammar)
+    with pytest.raises(EngineRequestError) as caught:
+        poor_compiler.compile(grammar)
+    assert (caught.value.code, caught.value.param) == ("invalid_value", param)
+    assert repr(RARE) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar("regex", f"[a{RARE}]"),
+        Grammar("json_schema", json.dumps({"enum": ["灯台", "\x04", "é"]})),
+        Grammar("json_schema", json.dumps({"type": "string", "description": RARE})),
+    ],
+)
+def test_grammar_is_taken_where_nothing_has_to_be_said_that_cannot_be(
+    poor_compiler: GrammarCompiler, grammar: Grammar
+) -> None:
+    assert poor_compiler.compile(grammar).masks([]).any()
 
 
 def test_tokens_without_a_choice_are_forced(compiler: GrammarCompiler, pair: Grammar) -> None:

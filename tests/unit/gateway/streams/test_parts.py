@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +78,11 @@ def test_parts_and_their_tokens_are_the_same_however_the_text_comes(data: st.Dat
     assert [part.committed_text() for part in parts] == texts
     for part in (parts[1], parts[2]):
         assert sum(token.n for token, _ in part.tokens(0, 1000)) == part.committed_length
-    assert told[-1] == Finished("tool_calls", COUNTS)
+    first, last = len("<think>\n"), ANSWER.index("</think>")
+    spans = zip(places, places[1:], strict=False)
+    reasoning = sum(begin < last and end > first for begin, end in spans)
+    counts = msgspec.structs.replace(COUNTS, reasoning=reasoning)
+    assert told[-1] == Finished("tool_calls", counts)
 
 
 def test_nothing_tentative_of_a_call_passes() -> None:

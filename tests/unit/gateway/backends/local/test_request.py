@@ -74,6 +74,14 @@ def test_what_does_not_go_together_with_tools_is_refused(
     assert caught.value.param == param
 
 
+def test_alternatives_are_refused_where_logprobs_are_not_told() -> None:
+    with pytest.raises(RequestError) as caught:
+        started(top_logprobs=3)
+    assert caught.value.param == "top_logprobs"
+    sampling = started(top_logprobs=3, include=["logprobs"]).sampling
+    assert (sampling.logprobs, sampling.top_logprobs) == (True, 3)
+
+
 def test_tools_without_messages_are_refused() -> None:
     request = GenerationRequest(prompt="x", tools=[TIDE])
     with pytest.raises(RequestError) as caught:

@@ -80,6 +80,18 @@ def test_answer_says_the_same_in_any_pieces(cuts: list[int]) -> None:
     assert isinstance(events[-1], Finished)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"), [(['{"at": ', '"sea"}'], "tool_calls"), (['{"at": '], "stop")]
+)
+def test_answer_with_a_call_that_is_whole_ends_with_it_though_the_upstream_says_stop(
+    arguments: list[str], reason: str
+) -> None:
+    pieces = [call(0, "look"), *(call(0, None, each) for each in arguments)]
+    details = {"completion_tokens_details": {"reasoning_tokens": 2}}
+    _, events = fed([*pieces, chunk({}, "stop"), usage(7, 19, **details), DONE])
+    assert events[-1] == Finished(reason, TokenCounts(prompt=7, completion=19, reasoning=2))
+
+
 def test_answer_that_breaks_off_is_a_beginning_and_never_passes_for_whole() -> None:
     whole = b"".join(CHAT)
     expected = "".join(part[2] for part in CHAT_PARTS)
