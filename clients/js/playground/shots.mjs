@@ -48,12 +48,15 @@ async function open(browser, url, options) {
       ([selector, least]) => document.querySelector(selector).textContent.length > least,
       [`#pane-${pane} .text`, length],
     );
-  return { page, shot, until, close: () => context.close() };
+  /** What is said over the panes has faded in. */
+  const said = () =>
+    page.evaluate(() => Promise.all([...document.querySelectorAll(".note")].flatMap((note) => note.getAnimations()).map(({ finished }) => finished)));
+  return { page, shot, until, said, close: () => context.close() };
 }
 
 async function stills(browser, url) {
   for (const scheme of ["light", "dark"]) {
-    const { page, shot, until, close } = await open(browser, url, { viewport: DESKTOP, colorScheme: scheme });
+    const { page, shot, until, said, close } = await open(browser, url, { viewport: DESKTOP, colorScheme: scheme });
     await page.click("#examples button >> nth=1");
     await until("chunk", 100);
     await page.waitForSelector("#pane-retract .ghost span", { state: "attached" });
@@ -61,10 +64,12 @@ async function stills(browser, url) {
     if (scheme === "light") {
       await page.click("#cut");
       await page.waitForSelector('#pane-hold[data-state="cut"]');
+      await said();
       await shot("cut");
       await page.waitForSelector('#pane-hold[data-state=""]');
       await page.click("#kill");
       await page.waitForFunction(() => document.querySelector("#pane-hold .note").textContent.startsWith("Engine killed"));
+      await said();
       await shot("killed");
     }
     await page.waitForSelector("#verdict:not([hidden])", { timeout: 120_000 });
