@@ -79,12 +79,16 @@ def head(tiny: Path) -> Path:
     return models.write_head(tiny.with_name("head beside graphs"))
 
 
+def _always(_model: object) -> bool:
+    return True
+
+
 @pytest.fixture(scope="module")
 def make(tiny: Path) -> Any:
     def engine(**settings: Any) -> Engine:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parts, "runner_of", graphed)
-            patch.setattr(parts, "runs_heads", lambda _model: True)
+            patch.setattr(parts, "runs_heads", _always)
             patch.setattr(parts, "head_runner_of", drafting_beside)
             usual: dict[str, Any] = {"kernels": "torch", "dtype": "float32", "device": "cpu"}
             return engine_on(tiny, **(usual | settings))

@@ -275,7 +275,7 @@ async def test_server_shapes_what_asks_for_no_shape() -> None:
 
 async def test_key_shapes_what_asks_for_no_shape_on_every_interface(tmp_path: Path) -> None:
     text, kept = stored.draw("shy", Scope(shape=Shape(pad=1500)), Allowance(), now=0)
-    keys = Keys(text, text, text, text, [kept])
+    keys = Keys(text, text, text, text, text, [kept])
     async with key_served(keys, tmp_path) as served:
         body = {"model": "hand", "prompt": "hi", "stream": True}
         headers = bearer(text)

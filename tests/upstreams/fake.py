@@ -179,7 +179,8 @@ class FakeUpstream:
         choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
         details = {"reasoning_tokens": 2}
         usage = {"prompt_tokens": 3, "completion_tokens": 9, "completion_tokens_details": details}
-        for chunk in (*({"choices": [each]} for each in choices), {"choices": [], "usage": usage}):
+        chunks: list[dict[str, Any]] = [{"choices": [each]} for each in choices]
+        for chunk in (*chunks, {"choices": [], "usage": usage}):
             _chunk(writer, b"data: " + json.dumps(chunk).encode() + b"\n\n")
         _chunk(writer, b"data: [DONE]\n\n")
         _write(writer, b"0\r\n\r\n")

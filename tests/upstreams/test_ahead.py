@@ -11,7 +11,7 @@ from gateway.backends.ahead import AheadBackend
 from gateway.backends.local import LocalBackend
 from gateway.backends.openai import OpenAIBackend
 from gateway.config import EngineConfig
-from gateway.config_upstreams import UpstreamConfig
+from gateway.config.upstreams import UpstreamConfig
 from protocol.events import Commit, Finish, Open, Tentative
 from tests.server.gateways import Reader, serving
 from tests.upstreams.llamacpp import llama_server
