@@ -32,6 +32,14 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 EXAMPLE_PROMPT = "Tell me a story about a lighthouse."
 BAR_WIDTH = 30
 
+OPTIONS = {
+    "ahead.enabled": "--ahead",
+    "backend.kind": "--backend",
+    "backend.traces": "--trace",
+    "demonstration.enabled": "--demo",
+}
+"""By setting: options of `wetink serve` that are not called as it is."""
+
 EXIT_OK, EXIT_FAILED = 0, 1
 __all__ = ["COMMANDS", "main"]
 
@@ -78,8 +86,9 @@ def _load_config(options: argparse.Namespace) -> GatewayConfig:
     except ConfigError as error:
         if error.key not in overrides:
             raise
-        name = error.key.rpartition(".")[2].replace("_", "-")
-        raise ConfigError(str(error).replace(error.key, f"--{name}", 1)) from error
+        usual = f"--{error.key.rpartition('.')[2].replace('_', '-')}"
+        option = OPTIONS.get(error.key, usual)
+        raise ConfigError(str(error).replace(error.key, option, 1)) from error
 
 
 def _serve_parser() -> argparse.ArgumentParser:

@@ -261,7 +261,7 @@ async def _watch_start(server: Server, url: str, on_ready: Callable[[str], None]
     await server.gateway.started()
     if server.gateway.start_failure is not None:
         server.should_exit = True
-    elif on_ready is not None:
+    elif on_ready is not None and not server.should_exit:  # else the start was given up
         on_ready(url)
 
 

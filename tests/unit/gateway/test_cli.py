@@ -244,3 +244,19 @@ def test_serve_says_how_to_install_what_traces_need(
     monkeypatch.setattr(importlib.util, "find_spec", nothing)
     assert cli.main(["serve", "--backend", "scripted", "--port", "0"]) == 1
     assert "pip install 'wetink-gateway[otel]'" in capsys.readouterr().err
+
+
+def test_serve_calls_a_setting_by_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--demo", "--host", "0.0.0.0", "--port", "0"]) == 1
+    assert capsys.readouterr().err.startswith("wetink: --demo: whoever reaches the page")
+
+
+def test_serve_that_is_stopped_while_it_waits_announces_nothing() -> None:
+    command = [WETINK, "serve", "--upstream", "http://127.0.0.1:9/v1", "--no-ahead", "--port", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as serving:
+        assert serving.stderr is not None
+        next(line for line in serving.stderr if "trying until it answers" in line)
+        serving.terminate()
+        said, _ = serving.communicate()
+    assert said == ""
