@@ -175,7 +175,9 @@ class FakeUpstream:
         choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
         details = {"reasoning_tokens": 2}
         usage = {"prompt_tokens": 3, "completion_tokens": 9, "completion_tokens_details": details}
-        for chunk in (*({"choices": [each]} for each in choices), {"choices": [], "usage": usage}):
+        chunks: list[dict[str, Any]] = [{"choices": [each]} for each in choices]
+        chunks.append({"choices": [], "usage": usage})
+        for chunk in chunks:
             _chunk(writer, b"data: " + json.dumps(chunk).encode() + b"\n\n")
         _chunk(writer, b"data: [DONE]\n\n")
         _write(writer, b"0\r\n\r\n")
