@@ -180,7 +180,8 @@ class FakeUpstream:
         details = {"reasoning_tokens": 2}
         usage = {"prompt_tokens": 3, "completion_tokens": 9, "completion_tokens_details": details}
         chunks: list[dict[str, Any]] = [{"choices": [each]} for each in choices]
-        for chunk in (*chunks, {"choices": [], "usage": usage}):
+        chunks.append({"choices": [], "usage": usage})
+        for chunk in chunks:
             _chunk(writer, b"data: " + json.dumps(chunk).encode() + b"\n\n")
         _chunk(writer, b"data: [DONE]\n\n")
         _write(writer, b"0\r\n\r\n")

@@ -18,7 +18,9 @@ class Ship(BaseModel):
 
 
 chat = ChatOpenAI(base_url=BASE, api_key="none", model=MODEL, temperature=0, max_tokens=300)
-called = chat.bind_tools([Ship], tool_choice="required").invoke(PROMPT)
+# The model may make several calls where that is not ruled out.
+bound = chat.bind_tools([Ship], tool_choice="required", parallel_tool_calls=False)
+called = bound.invoke(PROMPT)
 (call,) = called.tool_calls
 *_, streamed = chat.with_structured_output(Ship, method="function_calling").stream(PROMPT)
 json.dump({"names": [call["name"]], "objects": [call["args"], streamed.model_dump()]}, sys.stdout)
