@@ -1,7 +1,7 @@
 """Lead against erasure of a draft ahead of a slow upstream, and its cost on a fast one.
 
     make bench-upstreams [ARGS="--quick"]
-    make bench-upstreams ARGS="--prompts tuning --out /tmp"
+    make bench-upstreams ARGS="--prompts tuning --out benchmarks/results"
 
 The upstream says recorded texts of another model at 15 tokens a second, the first 1.7 s after the
 request. What gateway and drafter make of it is taken down once, in real time, and read again under
@@ -139,7 +139,9 @@ def main() -> int:
         prog="python -m benchmarks.upstreams.ahead", description=__doc__
     )
     parser.add_argument("--quick", action="store_true", help="four answers; no table")
-    parser.add_argument("--prompts", choices=sorted(PROMPTS), default=HELD_OUT)
+    parser.add_argument(
+        "--prompts", choices=sorted(PROMPTS), default=HELD_OUT, help="tuning: no table"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the results")
     options = parser.parse_args()
     report = asyncio.run(_measure(options.prompts, options.quick))
@@ -153,7 +155,7 @@ def main() -> int:
     (options.out / "ahead.json").write_bytes(
         msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
     )
-    if not options.quick:
+    if not options.quick and options.prompts == HELD_OUT:
         put(options.out, report)
     return 0
 
