@@ -178,7 +178,7 @@ def test_drafts_in_a_batch_are_those_made_alone(pair: Both) -> None:
     texts = [one for one in TEXTS if len(one) <= 33]
     tables = [list(range(n * 4, n * 4 + 4))[::-1] for n in range(len(texts))]
     limits = [LENGTH, 1, 0, 3, 2]
-    params = [{"temperature": 0.0}, {"temperature": 0.8}, *WAYS.values()]
+    params: list[dict[str, Any]] = [{"temperature": 0.0}, {"temperature": 0.8}, *WAYS.values()]
     asked = [
         item(tokens, table, limit, Sampler(SamplingParams(**each), 5, models.VOCAB))
         for tokens, table, limit, each in zip(texts, tables, limits, params, strict=False)
