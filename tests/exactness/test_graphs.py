@@ -84,7 +84,7 @@ def make(tiny: Path) -> Any:
     def engine(**settings: Any) -> Engine:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parts, "runner_of", graphed)
-            patch.setattr(parts, "runs_heads", lambda _model: True)
+            patch.setattr(parts, "runs_heads", bool)
             patch.setattr(parts, "head_runner_of", drafting_beside)
             usual: dict[str, Any] = {"kernels": "torch", "dtype": "float32", "device": "cpu"}
             return engine_on(tiny, **(usual | settings))
