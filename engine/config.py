@@ -75,7 +75,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Second, smaller checkpoint with the target model's own tokenizer, to draft with."""
     draft_head: str | None = None
     """Folder of an EAGLE-3 head trained for `model`; None: the one that comes with Wetink, where it
-    has one for this model. Heads need the native kernels.
+    has one for this model. Heads need the native kernels or a GPU.
     """
     draft_length: Annotated[int, Meta(ge=0, le=MAX_DRAFT_LENGTH)] = 8
     """Most tokens drafted per sequence and step."""

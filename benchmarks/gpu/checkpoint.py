@@ -31,7 +31,7 @@ class ServedModel(NamedTuple):
     folder: Path
     options: tuple[str, ...]
     head: bool
-    """Whether it has a draft head that a GPU can run."""
+    """Whether it has a draft head."""
 
 
 def served_model(folder: Path, *, tiny: bool) -> ServedModel:
@@ -39,10 +39,13 @@ def served_model(folder: Path, *, tiny: bool) -> ServedModel:
     long; drafts of them mean nothing.
     """
     if not tiny and embedded_folder().is_dir():
-        return ServedModel(EMBEDDED_MODEL, EMBEDDED_MODEL, embedded_folder(), (), head=False)
+        return ServedModel(EMBEDDED_MODEL, EMBEDDED_MODEL, embedded_folder(), (), head=True)
     config = models.config() if tiny else models.config(**SMALL)
     with torch.random.fork_rng():
         written = models.write(folder / "random", config)
     name = "a tiny random model" if tiny else "a random model of the embedded one's shape"
-    options = ("--context-length", "256") if tiny else ()
-    return ServedModel(name, str(written), written, options, head=False)
+    if not tiny:
+        return ServedModel(name, str(written), written, (), head=False)
+    head = models.write_head(folder / "head")
+    options = ("--context-length", "256", "--draft-head", str(head))
+    return ServedModel(name, str(written), written, options, head=True)

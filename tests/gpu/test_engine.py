@@ -14,6 +14,7 @@ from engine.loading.runners import measured_memory
 from engine.model.graph_runner import GraphRunner
 from engine.model.kv_cache import KVCache
 from engine.sentinel import SCRATCH_BLOCKS
+from tests import models
 from tests.exactness.mixture import assert_same, drafting, mixed_requests
 from tests.generation import Transcript, engine_on, generate
 
@@ -51,6 +52,16 @@ def test_mixed_requests_say_together_what_they_say_alone(
         crowded.idle()
     assert crowded.load().sentinel_checks > 0
     assert crowded.sentinel_mismatches == 0
+
+
+def test_texts_do_not_depend_on_a_heads_drafts(tiny: Path) -> None:
+    head = models.write_head(tiny.with_name("head on a GPU"))
+    plain = on_gpu(tiny, drafter="none")
+    alone = generate(plain, *drafting(mixed_requests(), ["none"], [0]))
+    drafted = on_gpu(tiny, draft_head=str(head), drafter="combined")
+    streams = generate(drafted, *drafting(mixed_requests(), ["head", "combined"], [4, 2]))
+    assert_same(streams, alone)
+    assert sum(each.counts.drafted for each in streams.values()) > 0
 
 
 def test_texts_are_those_of_the_cpu_up_to_near_ties(tiny: Path) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from engine.errors import EngineConfigError
+from engine.loading.head import SHIPPED
 from tests import models
 from tests.generation import engine_on, generate, request, scheduler_of
 from tests.unit.engine.drafters.listener import (
@@ -130,6 +131,17 @@ def test_head_without_native_kernels_is_refused_at_load(tiny: Path, head: Path) 
     with pytest.raises(EngineConfigError, match="native kernels") as caught:
         engine_on(tiny, kernels="torch", draft_head=str(head))
     assert caught.value.param == "draft_head"
+
+
+def test_drafter_whose_head_cannot_run_here_is_refused_at_load(
+    tiny: Path, head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head is there, as the embedded model's is: what is missing is what runs it."""
+    monkeypatch.setitem(SHIPPED, "tiny", head)
+    with pytest.raises(EngineConfigError, match="native kernels or a GPU") as caught:
+        engine_on(tiny, kernels="torch", drafter="head")
+    assert caught.value.param == "drafter"
+    assert engine_on(tiny, kernels="torch").info().default_drafter == "ngram"
 
 
 def test_drafting_stops_where_it_never_pays(tiny: Path, head: Path) -> None:

@@ -35,3 +35,19 @@ def test_a_row_has_the_same_bits_alone_and_in_a_long_step() -> None:
     first = case(shape, SPANS[:1], tile_rows=4)
     alone = kernels.attend(first.q, first.layer, first.tiles)
     assert torch.equal(alone[0], found[0])
+
+
+def test_places_that_hold_nothing_are_not_looked_at() -> None:
+    """As if the sequence began behind them."""
+    shape = shape_of(4, 2, 16)
+    kernels = Reference(shape, torch.bmm, tile_rows=4)
+    given = case(shape, [(2, 40)], tile_rows=4, filling=2)
+    unseen = 16
+    found = kernels.attend(given.q, given.layer, given.tiles, unseen=unseen)
+    behind = given.tiles._replace(
+        visible=given.tiles.visible - unseen, tables=given.tiles.tables[:, 1:]
+    )
+    wanted = kernels.attend(given.q, given.layer, behind)
+    torch.testing.assert_close(found[:2], wanted[:2])
+    assert not torch.equal(found[:2], kernels.attend(given.q, given.layer, given.tiles)[:2])
+    assert found.isfinite().all()

@@ -99,6 +99,19 @@ def test_kernel_and_reference_agree() -> None:
     )
 
 
+def test_kernel_and_reference_leave_out_the_same_places() -> None:
+    shape = shape_of(6, 2, 48)
+    kernels = made(shape)
+    given = case(shape, [(1, 300), (3, 1)], tile_rows=kernels.tile_rows, filling=2, device=DEVICE)
+    wanted = Reference(shape, torch.bmm, tile_rows=kernels.tile_rows)
+    torch.testing.assert_close(
+        kernels.attend(given.q, given.layer, given.tiles, unseen=1)[:4],
+        wanted.attend(given.q, given.layer, given.tiles, unseen=1)[:4],
+        atol=2e-5,
+        rtol=1e-5,
+    )
+
+
 @pytest.mark.parametrize("vocab", [7, 1024, 5003])
 def test_tokens_are_those_of_the_samplers_noise(vocab: int) -> None:
     kernels = made(shape_of(4, 2, 16))
