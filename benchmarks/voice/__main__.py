@@ -44,6 +44,8 @@ def main() -> int:
             table = asyncio.run(_measure(url, options.rounds, fields))
     else:
         fields |= {"seed": options.seed, "max_tokens": options.max_tokens}
+        if options.drafter is not None:
+            fields["draft"] = {"drafter": options.drafter}
         table = asyncio.run(_measure(options.url, options.rounds, fields))
     sys.stdout.write(table)
     if options.section is not None:
@@ -144,6 +146,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--speed", type=float, default=1.0, help="of the trace (default: as recorded)")
     add("--prompt", default="Tell me about glaciers.")
     add("--seed", type=int, default=1, help="at --url")
+    add(
+        "--drafter",
+        help="at --url: one that does not learn, as `head`; else the second answer is all known",
+    )
     add("--max-tokens", type=int, default=160, help="at --url")
     add("--section", help="of docs/voice.md, to put the table into: trace, slower, model")
     return parser
