@@ -204,6 +204,7 @@ async def test_backend_passes_on_everything_a_request_says() -> None:
         **{name: getattr(request, name) for name in SAMPLING_FIELDS},
         "logit_bias": {"7": -1.0},
         "logprobs": True,
+        "top_logprobs": 0,
         "grammar": {"kind": "regex", "text": "[ab]+"},
     }
     del start["sampling"]

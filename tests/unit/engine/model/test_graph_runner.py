@@ -15,7 +15,7 @@ from engine.errors import IntegrityError
 from engine.model.batch import Span
 from engine.model.graph_runner import row_counts
 from engine.sampling.params import SamplingParams
-from engine.sampling.sampler import Judged, Sampler
+from engine.sampling.sampler import Judged, Sampler, Verdict
 from tests import models
 from tests.unit.engine.model.graphed import BLOCK, graph_runner, loaded, model_of
 from tests.unit.engine.model.test_llama import runner_for, tokens_of
@@ -152,8 +152,8 @@ def test_logits_that_are_no_numbers_fail_their_own_sequence_alone() -> None:
     logits[1] = float("nan")
     item = Judged(sampler, text[:41], 20, [right])
     failed, well = runner.judge(logits, [item, item._replace(draft=[])])
-    assert failed == ([right], 1, None, True)
-    assert well == ([right], 0, None, False)
+    assert failed == Verdict([right], 1, None, True)
+    assert well == Verdict([right], 0, None, False)
 
 
 def test_more_rows_than_planned_are_refused() -> None:
