@@ -470,7 +470,11 @@ def test_worker_ends_when_what_it_receives_is_no_frame(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "param", "message"),
     [
-        ('{"dtype": "int3"}', "dtype", "'int3'; allowed: auto, bfloat16, float32, int4, int8$"),
+        (
+            '{"dtype": "int3"}',
+            "dtype",
+            "'int3'; allowed: auto, bfloat16, float16, float32, int4, int8$",
+        ),
         (
             '{"drafter": "x"}',
             "drafter",

@@ -42,6 +42,9 @@ def reader() -> Iterator[Callable[[Publisher], zmq.Socket[bytes]]]:
         sockets.append(socket)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         socket.setsockopt(zmq.LINGER, 0)
+        # Little is kept for one that does not read, however much memory the kernel would give.
+        socket.setsockopt(zmq.RCVHWM, 100)
+        socket.setsockopt(zmq.RCVBUF, 4096)
         socket.connect(publisher.endpoint)
         return socket
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
@@ -37,6 +37,13 @@ def fields_of(struct: Any) -> object:
     return msgspec.to_builtins({name: getattr(struct, name) for name in struct.__struct_fields__})
 
 
+def those_of(frame: Any, event: Any) -> Any:
+    """What `event` says where `frame` says something: the gateway's may hold more."""
+    if not isinstance(frame, dict):
+        return event
+    return {name: those_of(value, event[name]) for name, value in cast("Any", frame).items()}
+
+
 def test_frames_under_test_are_all_there_are() -> None:
     events = get_args(get_args(frames.EngineEvent)[1])
     assert {type(event) for event in EVENTS.values()} == set(events)
@@ -52,7 +59,7 @@ def test_process_decodes_the_engines_events_as_the_gateways_own(wanted: type) ->
     assert (stream, type(event)) == ("s", wanted)
     expected: Any = fields_of(sent)
     found: Any = fields_of(event)
-    assert {name: found[name] for name in expected} == expected
+    assert those_of(expected, found) == expected
 
 
 @pytest.mark.parametrize("frame", OTHERS, ids=lambda frame: type(frame).__name__)
