@@ -12,36 +12,23 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, assert_never, get_args
+from typing import TYPE_CHECKING, Any, TextIO, get_args
 
-from protocol.codec import encode_json
 from protocol.errors import WetinkError
-from protocol.events import (
-    Commit,
-    Error,
-    Finish,
-    Heartbeat,
-    Open,
-    Part,
-    Retract,
-    ServerEvent,
-    Tentative,
-)
 from protocol.requests import GenerationRequest
 from wetink.client import TransportName, attach, stream
 from wetink.errors import ConnectionLost, RequestRefused, Unreachable
-from wetink.painter import Painter, Size
+from wetink.screens import say, screen_for
+from wetink.summary import Summary, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from wetink.screens import Screen
     from wetink.streams import Stream
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-STRUCK_S = 0.12
-"""How long text that was taken back stays where it stood: long enough to be noticed."""
 DEFAULT_MAX_TOKENS = GenerationRequest(prompt="").max_tokens
-LOST = "connection lost, resuming…"
 KEY_VARIABLE = "WETINK_KEY"
 """Where a key is looked for that is not on the command line, which others could see."""
 CANCEL_S = 3.0
@@ -201,7 +188,7 @@ class _Run:
         assert task is not None
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._interrupt, task)
-        screen = _screen(self._options)
+        screen = screen_for(sys.stdout, as_json=self._options.json)
         summary = Summary(time.monotonic())
         failed = False
         try:
@@ -224,7 +211,7 @@ class _Run:
                 screen.close()
             finally:
                 if summary.opened and not failed:
-                    _say(_wrapped(summary.fields(time.monotonic())))
+                    say(wrapped(summary.fields(time.monotonic())))
         return EXIT_INTERRUPTED if self._interrupted else EXIT_OK
 
     async def _show(self, stream: Stream, screen: Screen, summary: Summary) -> None:
@@ -253,209 +240,12 @@ class _Run:
         try:
             await stream.cancel()
         except WetinkError as error:
-            _say(f"wetink: {error}")
-
-
-class Screen(Protocol):
-    def show(self, event: ServerEvent, tail: str) -> None:
-        """`tail`: the tail after `event`."""
-        ...
-
-    def interrupted(self) -> None:
-        """The connection is gone; an `open` follows if it comes back."""
-        ...
-
-    def close(self) -> None: ...
-
-
-def _screen(options: argparse.Namespace) -> Screen:
-    if options.json:
-        return JSONLines(sys.stdout)
-    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        return LiveScreen(sys.stdout)
-    return CommittedText(sys.stdout)
-
-
-class _Plain:
-    """Says on stderr what is not of the stream."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._lost = False
-
-    def interrupted(self) -> None:
-        if not self._lost:
-            _say(f"wetink: {LOST}")
-        self._lost = True
-
-    def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
-
-    def _notice(self, event: ServerEvent) -> None:
-        if self._lost and isinstance(event, Open):
-            self._lost = False
-            _say("wetink: resumed")
-
-
-class JSONLines(_Plain):
-    """Every event as it came, one per line."""
-
-    def show(self, event: ServerEvent, tail: str) -> None:
-        self._notice(event)
-        self._write(encode_json(event).decode() + "\n")
-
-    def close(self) -> None:
-        pass
-
-
-class CommittedText(_Plain):
-    """For pipes and files: the committed text and nothing else; its last line is ended."""
-
-    def __init__(self, out: TextIO) -> None:
-        super().__init__(out)
-        self._last = "\n"
-
-    def show(self, event: ServerEvent, tail: str) -> None:
-        self._notice(event)
-        if isinstance(event, Commit) and event.text:
-            self._write(event.text)
-            self._last = event.text[-1]
-
-    def close(self) -> None:
-        if self._last != "\n":
-            self._write("\n")
-
-
-class LiveScreen:
-    """For terminals: committed text plain, the tail dim, and what was taken back struck through,
-    for a moment, where it stood. What replaces it waits behind that moment; events do not.
-    """
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._painter = Painter(self._write, self._size, in_color="NO_COLOR" not in os.environ)
-        self._tail = ""
-        self._owed = ""
-        """Committed text that waits until the struck text is gone."""
-        self._moment: asyncio.TimerHandle | None = None
-
-    def show(self, event: ServerEvent, tail: str) -> None:
-        match event:
-            case Commit():
-                text = event.text
-                if event.retract is not None:
-                    text = self._strike(event.retract.n, text)
-                self._owed += text
-            case Retract():
-                self._strike(event.n)
-            case Part():
-                self._owed += f"\n[{event.kind}{f' {event.name}' if event.name else ''}]\n"
-            case Open() | Tentative() | Finish() | Error() | Heartbeat():
-                pass
-            case _:
-                assert_never(event)
-        self._tail = tail
-        if self._moment is None:
-            self._paint()
-
-    def interrupted(self) -> None:
-        self._paint(f" [{LOST}]")
-
-    def close(self) -> None:
-        self._tail = ""
-        self._paint()
-        self._painter.close()
-
-    def _strike(self, n: int, text: str = "") -> str:
-        """`n` code points are gone from the end of the tail. Returns what of `text`, committed in
-        the same breath, comes in their place.
-        """
-        if self._moment is not None:
-            self._paint()
-        kept = self._tail[: len(self._tail) - n]
-        struck = self._tail[len(kept) :]
-        self._painter.update(text[: len(kept)], kept[len(text) :], struck)
-        self._moment = asyncio.get_running_loop().call_later(STRUCK_S, self._paint)
-        return text[len(kept) :]
-
-    def _paint(self, notice: str = "") -> None:
-        """Everything as it is now; the moment for what was struck is over."""
-        if self._moment is not None:
-            self._moment.cancel()
-            self._moment = None
-        committed, self._owed = self._owed, ""
-        self._painter.update(committed, self._tail, notice=notice)
-
-    def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
-
-    def _size(self) -> Size:
-        columns, lines = os.get_terminal_size(self._out.fileno())
-        return Size(columns or 80, lines or 24)
-
-
-class Summary:
-    """What the command says at the end. Speed by this clock, the rest as the server counted."""
-
-    def __init__(self, started_at: float) -> None:
-        self.opened = False
-        self._started_at = started_at
-        self._ended_at: float | None = None
-        self._finish: Finish | None = None
-
-    def add(self, event: ServerEvent, now: float) -> None:
-        self.opened = True
-        if isinstance(event, Finish):
-            self._finish = event
-            self._ended_at = now
-
-    def fields(self, now: float) -> list[str]:
-        elapsed = (self._ended_at or now) - self._started_at
-        if self._finish is None:
-            return [f"no closing statistics after {elapsed:.2f} s"]
-        usage, stats = self._finish.usage, self._finish.stats
-        tokens = usage.completion_tokens
-        return [
-            f"{tokens} tokens in {elapsed:.2f} s ({tokens / max(elapsed, 1e-3):.1f} tokens/s)",
-            f"acceptance {_percent(stats.acceptance_rate)}",
-            f"TTFV {_milliseconds(stats.ttfv_ms)}",
-            f"TTC {_milliseconds(stats.ttc_ms)}",
-            f"NE {stats.normalized_erasure:.3f}",
-            f"{stats.retractions} retraction{'' if stats.retractions == 1 else 's'}",
-            self._finish.reason,
-        ]
-
-
-def _wrapped(fields: Sequence[str]) -> str:
-    """In one line, on a narrow terminal in several, none cut in the middle of a field."""
-    columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
-    lines = [fields[0]]
-    for field in fields[1:]:
-        longer = f"{lines[-1]} · {field}"
-        if columns and len(longer) > columns:
-            lines.append(field)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.0%}"
-
-
-def _milliseconds(time_ms: float | None) -> str:
-    return "-" if time_ms is None else f"{time_ms:.0f} ms"
+            say(f"wetink: {error}")
 
 
 def _complain(message: str, status: int) -> int:
-    _say(f"wetink: {message}")
+    say(f"wetink: {message}")
     return status
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
 
 
 def _speak_utf8(out: TextIO) -> None:

@@ -19,7 +19,7 @@ import pytest
 from protocol.events import Commit, OffsetUnit, Open, Retract, Retraction, Tentative
 from tests.unit.wetink.servers import canned, refusal
 from wetink import terminal
-from wetink.terminal import LOST, CommittedText, JSONLines, LiveScreen
+from wetink.screens import LOST, CommittedText, JSONLines, LiveScreen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
