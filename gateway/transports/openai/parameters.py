@@ -195,7 +195,7 @@ RESPONSES: Parameters = {
     "tool_choice": _honoured("auto", "`auto`, `required`, `none` or a function's name"),
     "parallel_tool_calls": CHAT["parallel_tool_calls"],
     "store": _honoured(
-        False, "left out: kept as long as any stream, for `previous_response_id`; false: not"
+        False, "left out: kept as streams are, for `previous_response_id`; false: not kept"
     ),
     "previous_response_id": _honoured(
         "resp_x", "of a response that this key made and that is still kept"
