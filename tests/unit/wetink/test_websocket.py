@@ -304,6 +304,20 @@ async def test_start_that_is_given_up_before_it_opens_is_cancelled_by_its_ref() 
     assert (said[1]["type"], said[1]["ref"]) == ("cancel", said[0]["ref"])
 
 
+async def test_refused_ack_ends_nothing() -> None:
+    async def script(peer: Peer) -> None:
+        ref = (await peer.receive())["ref"]
+        await peer.open(ref, "s1")
+        refusal = {"code": "invalid_value", "message": "no", "retryable": False, "at": 0}
+        await peer.send("error", ref=ref, **refusal)
+        await peer.send("commit", stream="s1", at=0, text="Hello world")
+        await peer.finish("s1")
+
+    async with peers(script) as (url, _), wetink.stream(url, prompt="hi", transport="ws") as s:
+        assert await read_all(s) == "Hello world"
+    assert s.complete
+
+
 async def test_broken_event_ends_the_connection_as_a_violation() -> None:
     async def script(peer: Peer) -> None:
         await peer.open((await peer.receive())["ref"], "s1")

@@ -260,6 +260,8 @@ class WebSocketTransport:
             if isinstance(event, Error) and event.ref is None and event.stream is None:
                 self._fail_all(Interrupted(f"{event.message} [{event.code}]"))
             return
+        if isinstance(event, Error) and event.stream is None and attachment.stream is not None:
+            return  # answers a late `ack` or `cancel`, and ends nothing else (SPEC section 7.3.4)
         if isinstance(event, Open) and event.stream is not None:
             attachment.stream = event.stream
             self._by_stream[event.stream] = attachment
